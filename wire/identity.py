@@ -1,0 +1,93 @@
+"""Who is who on the control channel: credential folders and TLS 1.3 contexts for both ends.
+
+A credential folder holds `ca.pem`, `cert.pem`, `key.pem` (mode 0600) and `signer.pem` (the NCO's
+Ed25519 public key for artifacts). The identity of a peer is the common name of its certificate:
+`nco` for the NCO (also its DNS subject alternative name), the host's name for an agent.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+NCO_NAME = "nco"
+CONTROL_PORT = 4545
+
+
+class IdentityError(ValueError):
+    """A credential is missing or cannot be used; the text says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A folder with what one end needs to prove who it is."""
+
+    folder: Path
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the NCO's certification authority."""
+        return self.folder / "ca.pem"
+
+    @property
+    def certificate(self) -> Path:
+        """This end's own certificate."""
+        return self.folder / "cert.pem"
+
+    @property
+    def key(self) -> Path:
+        """This end's private key, mode 0600."""
+        return self.folder / "key.pem"
+
+    @property
+    def signer(self) -> Path:
+        """The public key that artifacts are signed with."""
+        return self.folder / "signer.pem"
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the NCO's context: TLS 1.3 only, a client certificate required."""
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = 0  # nobody resumes; saves a third of the handshake
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return an agent's context; connect with `server_hostname=NCO_NAME`."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT)
+
+    def signer_key(self) -> Ed25519PublicKey:
+        """Return the key that verifies artifacts."""
+        try:
+            key = load_pem_public_key(self.signer.read_bytes())
+        except (OSError, ValueError) as error:
+            raise IdentityError(f"{self.signer}: {error}") from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise IdentityError(f"{self.signer}: not an Ed25519 public key")
+        return key
+
+    def _context(self, side: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(side)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        try:
+            context.load_verify_locations(self.ca)
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise IdentityError(
+                f"cannot use the credentials in {self.folder}: {error}; "
+                "`nco init` and `nco host add` write them"
+            ) from error
+        return context
+
+
+def common_name(certificate: dict[str, Any] | None) -> str | None:
+    """Return the common name of what `SSLSocket.getpeercert()` gave."""
+    for relative_name in (certificate or {}).get("subject", ()):
+        for key, value in relative_name:
+            if key == "commonName":
+                return str(value)
+    return None

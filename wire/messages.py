@@ -1,0 +1,204 @@
+"""Messages of the control channel between the NCO and an agent.
+
+Each frame is a map with a `type`. A type or field that this side does not know is ignored, so
+that either end may be newer; a known type with a bad field ends the connection (MessageError).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from wire.match import Match
+
+M = TypeVar("M")
+
+PROTOCOL_VERSION = 1
+
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""One DNS label (RFC 1123): the identity of a host, in its certificate and in intents."""
+
+ModuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+"""A C identifier: the folder, the C symbols and the Wireshark fields of a module."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in hexadecimal."""
+
+Text = Annotated[str, Field(max_length=4096)]
+Generation = Annotated[int, Field(ge=0, lt=2**63)]
+Target = Literal["bpf", "kmod", "user"]
+CustomizationId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+MAX_CUSTOMIZATIONS = 16
+"""Customizations of one host; the tap's tables have this many places a namespace."""
+
+MAX_PARAMETERS = 64
+"""Bytes of packed parameters of one customization."""
+
+
+class MessageError(ValueError):
+    """A frame is a message that this side knows, with a field that it cannot accept."""
+
+
+class Message(BaseModel):
+    """Base of all messages: immutable, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Hello(Message):
+    """First frame of the agent: who it is and what it can do."""
+
+    type: Literal["hello"] = "hello"
+    versions: list[int] = Field(default=[PROTOCOL_VERSION], max_length=16)
+    host: HostName
+    boot_id: Text
+    kernel: Text
+    tap: Text | None = None
+    tap_error: Text | None = None
+    """Why no tap can run here; then every customization is refused with it."""
+    targets: list[Target] = Field(default=[], max_length=8)
+    addresses: list[Annotated[str, Field(max_length=64)]] = Field(default=[], max_length=64)
+    """The host's own IPv4 addresses, without loopback."""
+    generation: Generation = 0
+    """Last applied; 0 where nothing ever was."""
+
+
+class Welcome(Message):
+    """First frame of the NCO: the version both speak from here on."""
+
+    type: Literal["welcome"] = "welcome"
+    version: int
+    heartbeat: Annotated[float, Field(gt=0, le=3600)]
+    """Seconds between heartbeats of the agent."""
+
+
+class Refused(Message):
+    """Last frame of the NCO before it closes: why this agent cannot be served."""
+
+    type: Literal["refused"] = "refused"
+    reason: Text
+
+
+class Customization(Message):
+    """One instance of a module on one host, as the NCO wants it to be."""
+
+    id: CustomizationId
+    intent: Text
+    module: ModuleName
+    digest: Digest
+    """The artifact to run."""
+    target: Target
+    match: Match
+    priority: Annotated[int, Field(ge=0, le=65535)] = 100
+    """Lowest first."""
+    parameters: Annotated[bytes, Field(max_length=MAX_PARAMETERS)] = b""
+    """Packed as `wire.manifest.pack_parameters` says."""
+    receive: bool
+    send: bool
+
+
+class Desired(Message):
+    """The whole set of customizations that the host should have."""
+
+    type: Literal["desired"] = "desired"
+    generation: Generation
+    customizations: list[Customization] = Field(max_length=MAX_CUSTOMIZATIONS)
+
+
+class Need(Message):
+    """The agent asks for artifacts that a desired state names and it does not have."""
+
+    type: Literal["need"] = "need"
+    digests: list[Digest] = Field(max_length=MAX_CUSTOMIZATIONS)
+
+
+class ArtifactData(Message):
+    """A module compiled for one target, signed by the NCO."""
+
+    type: Literal["artifact"] = "artifact"
+    digest: Digest
+    name: ModuleName
+    version: Text
+    target: Target
+    signature: Annotated[bytes, Field(min_length=64, max_length=64)]
+    data: Annotated[bytes, Field(min_length=1)]
+
+
+class Counters(Message):
+    """What a customization did since it was created; messages, not bytes."""
+
+    sent: int = 0
+    """Messages customized on their way out."""
+    received: int = 0
+    """Messages restored on their way in."""
+    passed: int = 0
+    """Messages the module saw and left for the next, or unchanged."""
+    dropped: int = 0
+    errors: int = 0
+    too_big: int = 0
+    """Messages left unchanged because the wire form would not fit the MTU."""
+
+
+class Status(Message):
+    """One customization as it really is on the host."""
+
+    id: CustomizationId
+    module: ModuleName
+    digest: Digest
+    receive: bool
+    send: bool
+    error: Text | None = None
+    counters: Counters = Counters()
+
+
+class Report(Message):
+    """What is so on the host, after each generation, and again when something changed."""
+
+    type: Literal["report"] = "report"
+    generation: Generation
+    """The last generation that was applied."""
+    refused: Generation | None = None
+    """A newer generation that was refused as a whole: the last applied one stays in force."""
+    error: Text | None = None
+    """Why it was refused."""
+    customizations: list[Status] = Field(default=[], max_length=MAX_CUSTOMIZATIONS)
+
+
+class Heartbeat(Message):
+    """The agent is alive and nothing changed."""
+
+    type: Literal["heartbeat"] = "heartbeat"
+    generation: Generation
+
+
+AgentMessage = Hello | Need | Report | Heartbeat
+NcoMessage = Welcome | Refused | Desired | ArtifactData
+
+FROM_AGENT: TypeAdapter[AgentMessage] = TypeAdapter(
+    Annotated[AgentMessage, Field(discriminator="type")]
+)
+FROM_NCO: TypeAdapter[NcoMessage] = TypeAdapter(Annotated[NcoMessage, Field(discriminator="type")])
+
+
+def parse(adapter: TypeAdapter[M], value: Any) -> M | None:  # noqa: ANN401 - untrusted
+    """Return the message in a frame's `value`, or None for a type this side does not know.
+
+    Raises MessageError where it is no message at all or one with a bad field.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise MessageError("frame is not a map with a type")
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "union_tag_invalid":
+            return None
+        where = ".".join(str(part) for part in first["loc"])
+        raise MessageError(f"{where}: {first['msg']}") from error
+
+
+def dump(message: BaseModel) -> dict[str, Any]:
+    """Return `message` as a map ready for a frame."""
+    return message.model_dump(mode="python")
