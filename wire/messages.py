@@ -193,7 +193,7 @@ def parse(adapter: TypeAdapter[M], value: Any) -> M | None:  # noqa: ANN401 - un
         return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "union_tag_invalid":
+        if first["type"] == "union_tag_invalid" or first["loc"] == ("type",):
             return None
         where = ".".join(str(part) for part in first["loc"])
         raise MessageError(f"{where}: {first['msg']}") from error
