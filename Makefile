@@ -1,0 +1,46 @@
+# `make help` lists what can be made.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.l45-setup
+PACKAGES := apps controller dissectors host_agent mininet_topos wire
+C_SOURCES = $(shell find kernel_tap -name '*.[ch]')
+
+export PYTHON
+
+.PHONY: help setup system build demo test lint unit clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: system $(STAMP) build ## Install what is missing: system packages (as root), Python, eBPF build
+
+system:
+	@setup/system.sh
+
+$(STAMP): requirements.txt pyproject.toml $(wildcard setup/*) | system
+	@setup/python.sh
+	@touch $@
+
+build: | system
+	@$(MAKE) --no-print-directory -C kernel_tap
+
+demo: setup ## Play the dissertation's middlebox demonstration (root)
+	@$(BIN)/python -m mininet_topos.demo
+
+test: setup lint ## Lint, unit tests and, as root, system tests
+	@$(BIN)/pytest
+
+unit: setup ## Unit tests alone (no root)
+	@$(BIN)/pytest tests/unit
+
+lint: setup ## ruff, mypy, clang-format, luacheck
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@clang-format --dry-run --Werror $(C_SOURCES)
+	@setup/luacheck.sh
+	@echo "lint: clean"
+
+clean: ## Remove build outputs and the Python environment
+	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs the Debian packages of system-packages.txt that are missing. Needs root only then.
+set -eu
+
+list=$(dirname "$0")/system-packages.txt
+missing=""
+for package in $(grep -v '^#' "$list"); do
+	state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+	[ "$state" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+	echo "setup: these packages are missing, and only root can install them:$missing" >&2
+	echo "setup: run  sudo apt-get install --no-install-recommends$missing" >&2
+	# Without root only lint and unit tests run; what they need beyond is said when it is used.
+	exit 0
+fi
+
+echo "setup: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+# A package may start its server where there is an init system; nothing here needs it to.
+apt-get update -q
+# shellcheck disable=SC2086 # a list of words
+apt-get install -q -y --no-install-recommends $missing
