@@ -1,4 +1,4 @@
-"""The middlebox of the demonstration: tshark with the generated dissector, and what it saw."""
+"""tshark with the generated dissector at a host's interface, and what it saw there."""
 
 from __future__ import annotations
 
@@ -60,24 +60,28 @@ class Packet:
         )
 
 
-class Middlebox:
-    """tshark at the middlebox's port, capturing and dissecting what the switch mirrors to it."""
+class Analyst:
+    """tshark at a host's interface, capturing and dissecting DNS.
 
-    def __init__(self, testbed: Testbed, host: str = "mb") -> None:
+    At the middlebox it sees what the switch mirrors; at a server, what arrives before the tap.
+    """
+
+    def __init__(self, testbed: Testbed, host: str) -> None:
         self._testbed = testbed
         self._host = host
-        self.capture = testbed.folder / "capture.pcapng"
+        self.capture = testbed.folder / f"capture-{host}.pcapng"
         self.dissector = testbed.folder / "dns_app_tag.lua"
         self._tshark: Process | None = None
 
     def start(self) -> None:
         """Write the dissector and start capturing; returns once tshark captures."""
         self._testbed.nco("dissector", "dns_app_tag", "-o", str(self.dissector))
+        self.capture.unlink(missing_ok=True)
         command = ["tshark", "-l", "-n", "-P", "-i", self._testbed.interface(self._host)]
         command += ["-f", "udp port 53", "-w", str(self.capture)]
         command += ["-X", f"lua_script:{self.dissector}", "-T", "fields"]
         command += [word for field in FIELDS for word in ("-e", field)]
-        self._tshark = self._testbed.spawn(self._host, "tshark", command)
+        self._tshark = self._testbed.spawn(self._host, f"tshark-{self._host}", command)
         wait_until(self._capturing, "tshark captures", process=self._tshark)
 
     def _capturing(self) -> bool:
