@@ -94,6 +94,7 @@ class Testbed:
         self._cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
         self.state = scratch / "nco"
         self.credentials = scratch / "credentials"
+        self.modules = scratch / "modules"
         self._agent_state = scratch / "agents"
         self.run_folder = Path("/run") / scratch.name
         self._cleanup.callback(shutil.rmtree, self.run_folder, ignore_errors=True)
@@ -139,6 +140,9 @@ class Testbed:
 
     def _issue_credentials(self) -> None:
         self.nco("init", "--address", NCO_ADDRESS)
+        shutil.copytree(ROOT / "kernel_tap" / "modules", self.modules)
+        with (self.state / "nco.toml").open("a", encoding="utf-8") as settings:
+            settings.write(f'modules = "{self.modules}"\n')
         for host in self.hosts:
             self.nco("host", "add", host, "--out", str(self.credentials / host))
 
@@ -277,6 +281,10 @@ class Testbed:
     def rest(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what the operator's command prints with --json."""
         return json.loads(self.nco(*arguments, "--json").stdout)
+
+    def service_pid(self) -> int:
+        """Return the process id of the NCO service."""
+        return int(self.rest("status")["pid"])
 
     def flows(self, switch: str) -> str:
         """Return the flow entries of a switch, as ovs-ofctl prints them."""
