@@ -1,0 +1,7 @@
+-- Generated dissectors run in Wireshark 4.0's Lua 5.2; these are its globals that they read.
+std = "lua52"
+max_line_length = false -- labels and meanings come from manifests
+read_globals = {
+  "base", "Dissector", "DissectorTable", "ENC_UTF_8", "expert", "Pref", "Proto", "ProtoExpert",
+  "ProtoField", "UInt64",
+}
