@@ -1,0 +1,169 @@
+"""What the REST API answers; the `nco` command reads the same classes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from controller.intent import Intent
+from controller.phases import Phase
+from controller.plan import Side
+from wire.manifest import Parameter
+from wire.match import Match
+from wire.messages import Counters, Target
+
+
+class StatusView(BaseModel):
+    """The service as a whole."""
+
+    pid: int
+    control: str
+    """Where agents reach the control channel."""
+    listen: str
+    """Where the service listens for them."""
+    hosts: int
+    hosts_connected: int
+    intents: int
+    application_connected: bool
+    """Whether a Ryu application is connected."""
+    switches: list[int]
+
+
+class HostView(BaseModel):
+    """A host whose agent has connected at least once."""
+
+    name: str
+    connected: bool
+    addresses: list[str]
+    kernel: str
+    tap: str | None
+    tap_error: str | None
+    targets: list[Target]
+    generation_wanted: int
+    generation_confirmed: int | None
+    """What the agent confirmed on this connection."""
+    error: str | None
+    """Why it refuses the wanted generation."""
+    switch: str | None
+    """Switch and port where it was seen."""
+    customizations: int
+
+
+class ModuleView(BaseModel):
+    """A module in the modules folder."""
+
+    name: str
+    version: str | None = None
+    summary: str | None = None
+    transport: str | None = None
+    targets: list[Target] = []
+    server_port: int | None = None
+    parameters: list[Parameter] = []
+    error: str | None = None
+    """Why its manifest cannot be used."""
+
+
+class CustomizationView(BaseModel):
+    """One customization: as it should be and as it is."""
+
+    id: str
+    side: Side
+    module: str
+    target: Target
+    digest: str | None
+    match: Match
+    priority: int
+    receive_wanted: bool
+    receive: bool | None
+    """What the host says; None while it says nothing of this customization."""
+    send_wanted: bool
+    send: bool | None
+    counters: Counters | None
+    error: str | None
+
+
+class IntentHostView(BaseModel):
+    """A host as far as one intent goes."""
+
+    name: str
+    connected: bool
+    generation_wanted: int
+    generation_confirmed: int | None
+    waiting: str | None
+    """Why the intent waits for this host."""
+    error: str | None
+    customizations: list[CustomizationView]
+
+
+class MirrorView(BaseModel):
+    """A copy of the traffic for a middlebox: as wanted and as the switches have it."""
+
+    id: str
+    transport: str
+    server: str
+    port: int
+    middlebox: str
+    state: Literal["installed", "pending", "impossible", "not wanted yet", "unknown"]
+    reason: str
+    switch: int | None
+    switch_port: int | None
+    packets: int
+    bytes: int
+
+
+class EventView(BaseModel):
+    """Something that happened to an intent."""
+
+    at: float
+    """Unix time in seconds."""
+    phase: Phase
+    host: str | None
+    text: str
+
+
+class IntentView(BaseModel):
+    """An intent, how far it is, and why it is not further."""
+
+    name: str
+    phase: Phase
+    error: str | None
+    waiting: dict[str, str]
+    """Hosts that have not confirmed the phase, with the reason."""
+    spec: Intent
+    hosts: list[IntentHostView]
+    mirrors: list[MirrorView]
+    history: list[EventView]
+
+
+class PlanLine(BaseModel):
+    """What one step changes on one host."""
+
+    host: str
+    side: Side
+    module: str
+    target: Target
+    match: Match
+    receive: bool
+    send: bool
+
+
+class PlanStep(BaseModel):
+    """Changes that must be confirmed by every host before the next step begins."""
+
+    phase: Phase
+    changes: list[PlanLine]
+
+
+class PlanView(BaseModel):
+    """What an intent would do, in order."""
+
+    name: str
+    steps: list[PlanStep]
+    mirrors: list[str]
+
+
+class ErrorView(BaseModel):
+    """Why a request was refused, and what to do."""
+
+    detail: str

@@ -1,0 +1,307 @@
+"""The customization information base: what the NCO knows, in a database that survives it.
+
+SQLite with a write-ahead log and full synchronisation: what was committed is still there after a
+`kill -9` or a power cut. There is one writer, the service; it commits what it has decided before
+it tells anyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, Enum, ForeignKey, create_engine, event, select, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from controller.config import ConfigError
+from controller.intent import Intent
+from controller.phases import OVER, Phase, checked
+from controller.plan import HostFacts, Plan, Planned, Side
+from controller.switch_link import Mirror
+from wire.match import Match
+from wire.messages import Hello, Target
+
+SCHEMA_VERSION = 1
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+
+class HostRow(Base):
+    """A host whose agent has connected at least once, as it described itself last."""
+
+    __tablename__ = "host"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    addresses: Mapped[list[str]] = mapped_column(JSON)
+    kernel: Mapped[str]
+    boot_id: Mapped[str]
+    tap: Mapped[str | None]
+    tap_error: Mapped[str | None]
+    targets: Mapped[list[Target]] = mapped_column(JSON)
+    generation: Mapped[int]
+    """Number of its desired state; never goes backwards."""
+    desired: Mapped[str]
+    """Digest of the desired state that has this number."""
+
+    def describe(self, hello: Hello) -> None:
+        """Take over what the agent says of the host."""
+        self.addresses = list(hello.addresses)
+        self.kernel = hello.kernel
+        self.boot_id = hello.boot_id
+        self.tap = hello.tap
+        self.tap_error = hello.tap_error
+        self.targets = list(hello.targets)
+
+    def facts(self) -> HostFacts:
+        """Return what the planner needs to know."""
+        return HostFacts(
+            name=self.name,
+            addresses=tuple(self.addresses),
+            targets=frozenset(self.targets),
+            tap_error=self.tap_error,
+        )
+
+
+class ArtifactRow(Base):
+    """A compiled module; its bytes are a file in the folder of artifacts."""
+
+    __tablename__ = "artifact"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[str]
+    target: Mapped[Target]
+
+
+class BuildRow(Base):
+    """What a build gave: the same sources, headers, compiler and flags give it again."""
+
+    __tablename__ = "build"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"))
+
+
+class IntentRow(Base):
+    """An intent: what was asked for, what was planned, and how far it is."""
+
+    __tablename__ = "intent"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(unique=True)
+    """Names this deployment; an intent that is applied anew gets another."""
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    mirrors_spec: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    phase: Mapped[Phase] = mapped_column(
+        Enum(Phase, native_enum=False, values_callable=lambda phases: [p.value for p in phases])
+    )
+    error: Mapped[str | None]
+    """Why it failed, from the moment it did."""
+    customizations: Mapped[list[CustomizationRow]] = relationship(
+        cascade="all, delete-orphan", order_by="CustomizationRow.position", lazy="selectin"
+    )
+
+    @property
+    def intent(self) -> Intent:
+        """What the operator asked for."""
+        return Intent.model_validate(self.spec)
+
+    @property
+    def mirrors(self) -> list[Mirror]:
+        """What the switches are asked for."""
+        return [Mirror.model_validate(mirror) for mirror in self.mirrors_spec]
+
+    def go(self, phase: Phase) -> None:
+        """Enter another phase; raises PhaseError where the table does not allow it."""
+        self.phase = checked(self.phase, phase)
+
+    def by_host(self) -> dict[str, list[Planned]]:
+        """Return what is planned, for each host."""
+        planned: dict[str, list[Planned]] = {}
+        for row in self.customizations:
+            planned.setdefault(row.host, []).append(row.planned())
+        return planned
+
+
+class CustomizationRow(Base):
+    """One planned customization of an intent on a host."""
+
+    __tablename__ = "customization"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    intent: Mapped[str] = mapped_column(ForeignKey("intent.name"), index=True)
+    position: Mapped[int]
+    host: Mapped[str] = mapped_column(ForeignKey("host.name"), index=True)
+    side: Mapped[Side]
+    module: Mapped[str]
+    target: Mapped[Target]
+    match: Mapped[dict[str, Any]] = mapped_column(JSON)
+    priority: Mapped[int]
+    parameters: Mapped[bytes]
+    receives: Mapped[bool]
+    sends: Mapped[bool]
+    digest: Mapped[str | None] = mapped_column(ForeignKey("artifact.digest"))
+
+    def planned(self) -> Planned:
+        """Return it as the planner made it."""
+        return Planned(
+            id=self.id,
+            intent=self.intent,
+            host=self.host,
+            side=self.side,
+            module=self.module,
+            target=self.target,
+            match=Match.model_validate(self.match),
+            priority=self.priority,
+            parameters=self.parameters,
+            receives=self.receives,
+            sends=self.sends,
+            digest=self.digest,
+        )
+
+
+class SteeringRow(Base):
+    """Number and digest of what the switches should have; there is one row."""
+
+    __tablename__ = "steering"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    generation: Mapped[int]
+    desired: Mapped[str]
+
+
+class Cib:
+    """The database, opened by its one writer."""
+
+    def __init__(self, path: Path) -> None:
+        engine = create_engine(f"sqlite:///{path}")
+        event.listen(engine, "connect", _pragmas)
+        try:
+            with engine.begin() as connection:
+                version = connection.execute(text("PRAGMA user_version")).scalar_one()
+                if version not in (0, SCHEMA_VERSION):
+                    raise ConfigError(
+                        f"{path} has schema {version}, this program writes {SCHEMA_VERSION}: "
+                        "use the version of the program that wrote it"
+                    )
+                Base.metadata.create_all(connection)
+                connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+        except DatabaseError as error:
+            raise ConfigError(f"{path} cannot be opened: {error.orig}") from error
+        self._engine = engine
+        self._session = Session(engine, expire_on_commit=False)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._session.close()
+        self._engine.dispose()
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Run the block in a transaction: all of it is committed at the end, or nothing."""
+        try:
+            yield self._session
+            self._session.commit()
+        except BaseException:
+            self._session.rollback()
+            raise
+
+    def hosts(self) -> dict[str, HostRow]:
+        """Return all hosts by name."""
+        return {row.name: row for row in self._session.scalars(select(HostRow))}
+
+    def intents(self) -> list[IntentRow]:
+        """Return all intents, gone ones too, in the order of their names."""
+        return list(self._session.scalars(select(IntentRow).order_by(IntentRow.name)))
+
+    def intent(self, name: str) -> IntentRow | None:
+        """Return one intent."""
+        return self._session.get(IntentRow, name)
+
+    def artifact(self, digest: str) -> ArtifactRow | None:
+        """Return what is known of an artifact."""
+        return self._session.get(ArtifactRow, digest)
+
+    def build(self, key: str) -> BuildRow | None:
+        """Return what a build gave, if it was done before."""
+        return self._session.get(BuildRow, key)
+
+    def steering(self) -> SteeringRow:
+        """Return the number of what the switches should have."""
+        row = self._session.get(SteeringRow, 1)
+        if row is None:
+            row = SteeringRow(id=1, generation=0, desired="")
+            self._session.add(row)
+        return row
+
+    def add_intent(self, intent: Intent, plan: Plan, uid: str) -> None:
+        """Store a new intent in its first phase, in place of one that is over."""
+        with self.writing() as session:
+            old = self.intent(intent.name)
+            if old is not None:
+                checked_over(old)
+                session.delete(old)
+                session.flush()
+            session.add(
+                IntentRow(
+                    name=intent.name,
+                    uid=uid,
+                    spec=intent.model_dump(mode="json"),
+                    mirrors_spec=[mirror.model_dump(mode="json") for mirror in plan.mirrors],
+                    phase=Phase.BUILDING,
+                    error=None,
+                    customizations=[
+                        _customization_row(position, planned)
+                        for position, planned in enumerate(plan.customizations)
+                    ],
+                )
+            )
+
+    def forget_gone(self) -> None:
+        """Remove the intents that are gone."""
+        with self.writing() as session:
+            for row in self.intents():
+                if row.phase == Phase.GONE:
+                    session.delete(row)
+
+
+def checked_over(row: IntentRow) -> None:
+    """Raise where an intent may still be on some host: replacing it would forget that."""
+    if row.phase not in OVER:
+        raise ValueError(f"intent {row.name} is in phase {row.phase}")
+
+
+def _customization_row(position: int, planned: Planned) -> CustomizationRow:
+    return CustomizationRow(
+        id=planned.id,
+        position=position,
+        host=planned.host,
+        side=planned.side,
+        module=planned.module,
+        target=planned.target,
+        match=planned.match.model_dump(mode="json"),
+        priority=planned.priority,
+        parameters=planned.parameters,
+        receives=planned.receives,
+        sends=planned.sends,
+        digest=planned.digest,
+    )
+
+
+def _pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "busy_timeout = 5000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,139 @@
+"""Settings of the NCO and the layout of its state folder."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from wire.identity import CONTROL_PORT, Credentials
+from wire.manifest import explain
+
+KERNEL_TAP = Path(__file__).resolve().parent.parent / "kernel_tap"
+"""The module SDK of this installation."""
+
+DEFAULT_STATE = Path("/var/lib/l45")
+
+
+class ConfigError(ValueError):
+    """The state folder or its settings cannot be used; the text says what to do."""
+
+
+def split_endpoint(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Return address and port of `ADDRESS:PORT`; the port may be left out where there is a default.
+
+    Raises ValueError where it is neither. Port 0 is allowed: a listener then takes a free one.
+    """
+    address, colon, port = text.partition(":")
+    if not colon and default_port is not None:
+        port = str(default_port)
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not ADDRESS:PORT, like 10.10.0.5:{CONTROL_PORT}")
+    return str(IPv4Address(address)), int(port)
+
+
+def _checked_endpoint(text: str) -> str:
+    split_endpoint(text)
+    return text
+
+
+EndpointText = Annotated[str, AfterValidator(_checked_endpoint)]
+
+
+class NcoConfig(BaseModel):
+    """What `STATE/nco.toml` may say; a key that is not here is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    control: EndpointText
+    """Address and port where agents reach the control channel; switches never steer it."""
+    listen: EndpointText = f"0.0.0.0:{CONTROL_PORT}"
+    heartbeat: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
+    """Seconds between heartbeats of an agent; after three without one it counts as away."""
+    linger: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    """Seconds for which datagrams may still be on their way after the last sender stopped."""
+    modules: Path = KERNEL_TAP / "modules"
+    build_timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds a compiler may take for one module."""
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Where everything is that the NCO keeps."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings, `NcoConfig` as TOML."""
+        return self.path / "nco.toml"
+
+    @property
+    def ca_key(self) -> Path:
+        """Private key of the certification authority, mode 0600."""
+        return self.path / "ca.key"
+
+    @property
+    def signer_key(self) -> Path:
+        """Private Ed25519 key that artifacts are signed with, mode 0600."""
+        return self.path / "signer.key"
+
+    @property
+    def credentials(self) -> Credentials:
+        """What the service shows to agents."""
+        return Credentials(self.path / "credentials")
+
+    @property
+    def database(self) -> Path:
+        """The customization information base."""
+        return self.path / "nco.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Compiled modules, named by digest."""
+        return self.path / "artifacts"
+
+    @property
+    def run(self) -> Path:
+        """Sockets and the lock of the running service, mode 0700."""
+        return self.path / "run"
+
+    @property
+    def rest_socket(self) -> Path:
+        """Where the service's REST API listens."""
+        return self.run / "rest.sock"
+
+    @property
+    def switches_socket(self) -> Path:
+        """Where the Ryu application connects."""
+        return self.run / "switches.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the service that serves this folder; holds its process id."""
+        return self.run / "nco.lock"
+
+    def load_config(self) -> NcoConfig:
+        """Read the settings; raises ConfigError."""
+        try:
+            return NcoConfig.model_validate(tomllib.loads(self.config.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{self.config} does not exist: make the state folder with "
+                f"`nco init --state {self.path} --address ADDRESS`"
+            ) from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{self.config}: {error}") from error
+        except ValidationError as error:
+            raise ConfigError(f"{self.config}: {explain(error)}") from error
+
+
+def find_state(option: Path | None) -> StateFolder:
+    """Return the state folder: the option, else `L45_STATE`, else the default."""
+    from_environment = os.environ.get("L45_STATE")
+    return StateFolder(option or (Path(from_environment) if from_environment else DEFAULT_STATE))

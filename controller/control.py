@@ -1,0 +1,241 @@
+"""The control channel's server: agents over mutual TLS 1.3.
+
+A connection is nobody's until its handshake is done, its certificate checked, and a `Hello` with
+the name in that certificate was read; few such connections are allowed at a time, each for a
+short time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import weakref
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from controller.channel import FrameChannel
+from controller.orchestrator import Link
+from wire.identity import common_name
+from wire.messages import (
+    FROM_AGENT,
+    PROTOCOL_VERSION,
+    ArtifactData,
+    Hello,
+    MessageError,
+    Need,
+    Refused,
+    Report,
+    Welcome,
+    parse,
+)
+
+log = logging.getLogger(__name__)
+
+HIGHEST_GENERATION = 2**62
+"""A host that claims more is not believed: its numbers must leave room for ours."""
+
+
+class Agents(Protocol):
+    """Who is told what agents say; the orchestrator."""
+
+    def connected(self, link: Link, hello: Hello) -> None:
+        """Take note of an agent that has introduced itself."""
+
+    def disconnected(self, host: str, link: Link) -> None:
+        """Take note that a connection has ended."""
+
+    def reported(self, host: str, link: Link, report: Report) -> None:
+        """Take note of a report."""
+
+    def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
+        """Return an artifact that this host may have."""
+
+
+@dataclass(frozen=True)
+class ControlLimits:
+    """What the server grants a peer; sizes in bytes, times in seconds."""
+
+    heartbeat: float = 5.0
+    handshake_time: float = 5.0
+    hello_time: float = 5.0
+    unknown_peers: int = 256
+    """Connections that have not introduced themselves yet."""
+    max_frame: int = 256 * 1024
+    max_unsent: int = 16 * 1024 * 1024
+    stall_time: float = 20.0
+
+    @property
+    def silence(self) -> float:
+        """After how long without a message an agent counts as away."""
+        return 3 * self.heartbeat
+
+
+class AgentConnection(FrameChannel):
+    """One agent, from its handshake to its end."""
+
+    def __init__(self, agents: Agents, limits: ControlLimits) -> None:
+        super().__init__(
+            max_frame=limits.max_frame,
+            max_unsent=limits.max_unsent,
+            stall_time=limits.stall_time,
+        )
+        self.introduced = asyncio.Event()
+        """Set once the agent is known, or never will be."""
+        self._agents = agents
+        self._limits = limits
+        self._name: str | None = None
+        self._host: str | None = None
+        self._heard = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        """Read who the certificate says it is."""
+        self._name = common_name(transport.get_extra_info("peercert"))
+        address = transport.get_extra_info("peername") or ("?", 0)
+        self.peer = f"{self._name}@{address[0]}:{address[1]}"
+
+    def received(self, value: Any) -> None:  # noqa: ANN401 - untrusted
+        """Handle one message."""
+        message = parse(FROM_AGENT, value)
+        self._heard = asyncio.get_running_loop().time()
+        if message is None:
+            return
+        if isinstance(message, Hello):
+            self._introduce(message)
+        elif self._host is None:
+            raise MessageError(f"{message.type} before hello")
+        elif isinstance(message, Report):
+            self._agents.reported(self._host, self, message)
+        elif isinstance(message, Need):
+            self._supply(self._host, message)
+
+    def closed(self) -> None:
+        """Tell that the agent is away."""
+        self.introduced.set()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._host is not None:
+            log.info("peer=%s host=%s disconnected", self.peer, self._host)
+            self._agents.disconnected(self._host, self)
+
+    def _introduce(self, hello: Hello) -> None:
+        if self._host is not None:
+            raise MessageError("a second hello")
+        refusal = self._why_not(hello)
+        if refusal is not None:
+            log.warning("peer=%s refused: %s", self.peer, refusal)
+            self.send(Refused(reason=refusal))
+            self.close("refused")
+            return
+        self._host = hello.host
+        log.info(
+            "peer=%s host=%s connected kernel=%r tap=%s targets=%s generation=%d",
+            self.peer,
+            hello.host,
+            hello.kernel,
+            hello.tap,
+            ",".join(hello.targets) or "-",
+            hello.generation,
+        )
+        self.send(Welcome(version=PROTOCOL_VERSION, heartbeat=self._limits.heartbeat))
+        self._agents.connected(self, hello)
+        self._watch_silence()
+        self.introduced.set()
+
+    def _why_not(self, hello: Hello) -> str | None:
+        if hello.host != self._name:
+            return f"the certificate is that of {self._name!r}, not of {hello.host!r}"
+        if PROTOCOL_VERSION not in hello.versions:
+            return f"this NCO speaks version {PROTOCOL_VERSION}, the agent {hello.versions}"
+        if hello.generation > HIGHEST_GENERATION:
+            return f"generation {hello.generation} is not believable"
+        return None
+
+    def _supply(self, host: str, need: Need) -> None:
+        for digest in dict.fromkeys(need.digests):
+            artifact = self._agents.artifact_for(host, digest)
+            if artifact is None:
+                log.warning("host=%s needs unknown artifact %s", host, digest)
+            else:
+                self.send(artifact)
+
+    def _watch_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        quiet = loop.time() - self._heard
+        if quiet >= self._limits.silence:
+            self.abort(f"silent for {quiet:.1f} s")
+        else:
+            self._watch = loop.call_later(self._limits.silence - quiet, self._watch_silence)
+
+
+class ControlServer:
+    """Accepts agents; `start`, then `run` until cancelled."""
+
+    def __init__(self, agents: Agents, context: ssl.SSLContext, limits: ControlLimits) -> None:
+        self._agents = agents
+        self._context = context
+        self._limits = limits
+        self._listener: socket.socket | None = None
+        self._unknown: set[asyncio.Task[None]] = set()
+        self._connections: weakref.WeakSet[AgentConnection] = weakref.WeakSet()
+
+    def start(self, address: str, port: int) -> tuple[str, int]:
+        """Listen; return where. Raises OSError."""
+        self._listener = socket.create_server((address, port), backlog=1024)
+        self._listener.setblocking(False)
+        bound: tuple[str, int] = self._listener.getsockname()
+        return bound
+
+    async def run(self) -> None:
+        """Accept until cancelled, then close all connections."""
+        assert self._listener is not None, "start first"  # noqa: S101
+        try:
+            while True:
+                await self._accept(self._listener)
+        finally:
+            self._listener.close()
+            for task in self._unknown:
+                task.cancel()
+            await asyncio.gather(*self._unknown, return_exceptions=True)
+            for connection in self._connections:
+                connection.abort("the service ends")
+
+    async def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, address = await asyncio.get_running_loop().sock_accept(listener)
+        except OSError as error:  # out of file descriptors, say
+            log.error("cannot accept agents: %s", error)
+            await asyncio.sleep(1)
+            return
+        if len(self._unknown) >= self._limits.unknown_peers:
+            log.warning("peer=%s:%s turned away: too many unknown peers", *address[:2])
+            sock.close()
+            return
+        task = asyncio.create_task(self._welcome(sock, f"{address[0]}:{address[1]}"))
+        self._unknown.add(task)
+        task.add_done_callback(self._unknown.discard)
+
+    async def _welcome(self, sock: socket.socket, peer: str) -> None:
+        """See a new connection through its handshake and its hello."""
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.connect_accepted_socket(
+                lambda: AgentConnection(self._agents, self._limits),
+                sock,
+                ssl=self._context,
+                ssl_handshake_timeout=self._limits.handshake_time,
+                ssl_shutdown_timeout=self._limits.handshake_time,
+            )
+        except (OSError, EOFError) as error:
+            log.warning("peer=%s handshake failed: %s", peer, error or "closed by the peer")
+            return
+        await self._introduced(connection)
+
+    async def _introduced(self, connection: AgentConnection) -> None:
+        self._connections.add(connection)
+        try:
+            await asyncio.wait_for(connection.introduced.wait(), self._limits.hello_time)
+        except TimeoutError:
+            connection.abort(f"no hello within {self._limits.hello_time:g} s")

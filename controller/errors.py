@@ -1,0 +1,19 @@
+"""What the NCO answers an operator whose request it cannot do; the text says what to do."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """A request that is refused; nothing was changed."""
+
+
+class NotFound(Refusal):
+    """What the request names does not exist."""
+
+
+class Conflict(Refusal):
+    """The request contradicts what the NCO has already."""
+
+
+class Invalid(Refusal):
+    """The request cannot be carried out as it is."""

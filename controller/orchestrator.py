@@ -1,0 +1,374 @@
+"""Joins intents, hosts and switches: who should have what, who has it, and what comes next.
+
+The orchestrator is plain logic over the CIB: it does no I/O of its own, and takes its clock and
+its links as arguments. Whatever happens (an agent connects or reports, an operator asks, a build
+ends) is noted, and `settle` is due: it lets intents go as far as hosts have confirmed, numbers
+the desired states that changed, commits both in one transaction, and only then sends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.artifacts import ArtifactStore
+from controller.cib import Cib, HostRow, IntentRow
+from controller.errors import Conflict, NotFound
+from controller.history import History
+from controller.intent import Intent
+from controller.modules import ModuleLibrary
+from controller.phases import (
+    DEPLOYED,
+    GOING_UP,
+    ONWARD,
+    OVER,
+    RETREAT,
+    HostNow,
+    Phase,
+    fault,
+    obstacle,
+    wanted,
+)
+from controller.plan import Plan, Planned, check_room, make_plan
+from controller.switch_link import Steering
+from wire.frames import encode
+from wire.messages import (
+    ArtifactData,
+    Customization,
+    Desired,
+    Hello,
+    NcoMessage,
+    Report,
+    Target,
+    dump,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Link(Protocol):
+    """A connection to an agent that has introduced itself."""
+
+    def send(self, message: NcoMessage) -> None:
+        """Send without waiting."""
+
+    def close(self, reason: str) -> None:
+        """Close, and log why."""
+
+
+@dataclass
+class Agent:
+    """A connected agent and what it said on this connection."""
+
+    link: Link
+    report: Report | None = None
+    sent: int | None = None
+    """The last generation sent on this connection."""
+
+
+@dataclass(frozen=True)
+class BuildOrder:
+    """An intent that waits for its artifacts."""
+
+    intent: str
+    uid: str
+    module: str
+    targets: frozenset[Target]
+
+
+class Orchestrator:
+    """See the module's text. All methods are called from one thread."""
+
+    def __init__(
+        self,
+        cib: Cib,
+        modules: ModuleLibrary,
+        artifacts: ArtifactStore,
+        history: History,
+        *,
+        control: tuple[str, int],
+        linger: float,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+        new_uid: Callable[[], uuid.UUID] = uuid.uuid4,
+    ) -> None:
+        """`control` is what switches never steer; `changed` is called when `settle` is due.
+
+        `clock` gives seconds that never go backwards.
+        """
+        self.cib = cib
+        self.modules = modules
+        self.history = history
+        self._artifacts = artifacts
+        self._control = control
+        self._linger = linger
+        self._clock = clock
+        self._changed = changed
+        self._new_uid = new_uid
+        self._agents: dict[str, Agent] = {}
+        self._draining: dict[str, float] = {}
+        """When an intent entered its drain; counted anew by a service that was restarted."""
+        self._confirmed: dict[str, set[str]] = {}
+        """Hosts that have confirmed the phase an intent is in."""
+        cib.forget_gone()
+
+    # -- agents
+
+    def connected(self, link: Link, hello: Hello) -> None:
+        """Note an agent that has introduced itself; close an older connection of the same host."""
+        with self.cib.writing() as session:
+            row = self.cib.hosts().get(hello.host)
+            if row is None:
+                row = HostRow(name=hello.host, generation=hello.generation + 1, desired="")
+                session.add(row)
+            elif hello.generation > row.generation:
+                # Our own memory is older than the host's: number on from what it has seen.
+                row.generation = hello.generation + 1
+            row.describe(hello)
+        old = self._agents.get(hello.host)
+        self._agents[hello.host] = Agent(link)
+        if old is not None:
+            old.link.close("a newer connection of the same host took its place")
+        self._changed()
+
+    def disconnected(self, host: str, link: Link) -> None:
+        """Note that a connection has ended."""
+        agent = self._agents.get(host)
+        if agent is not None and agent.link is link:
+            del self._agents[host]
+            self._changed()
+
+    def reported(self, host: str, link: Link, report: Report) -> None:
+        """Note what an agent says is so."""
+        agent = self._agents.get(host)
+        if agent is not None and agent.link is link:
+            agent.report = report
+            self._changed()
+
+    def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
+        """Return an artifact that the host's customizations name, else None."""
+        for row in self.cib.intents():
+            for customization in row.customizations:
+                if customization.host == host and customization.digest == digest:
+                    return self._artifacts.message(digest)
+        return None
+
+    def now(self, host: str, row: HostRow | None) -> HostNow:
+        """Return what is known of a host at this moment."""
+        agent = self._agents.get(host)
+        return HostNow(
+            connected=agent is not None,
+            generation=row.generation if row else 0,
+            report=agent.report if agent else None,
+        )
+
+    # -- operators
+
+    def plan(self, intent: Intent) -> Plan:
+        """Return what `intent` would make; raises Refusal where it cannot be applied."""
+        return self._plan(intent, self._new_uid())
+
+    def apply(self, intent: Intent) -> bool:
+        """Begin to deploy an intent; False where it is there already.
+
+        Raises Refusal, and changes nothing then.
+        """
+        row = self.cib.intent(intent.name)
+        if row is not None and row.phase not in OVER:
+            if row.phase not in GOING_UP and row.phase != Phase.BUILDING:
+                raise Conflict(f"intent {intent.name!r} is being revoked: wait until it is gone")
+            if row.intent != intent:
+                raise Conflict(
+                    f"intent {intent.name!r} exists and asks for something else: "
+                    f"`nco revoke {intent.name}` first, or choose another name"
+                )
+            return False
+        uid = self._new_uid()
+        self.cib.add_intent(intent, self._plan(intent, uid), uid.hex)
+        self.history.add(intent.name, Phase.BUILDING, f"module {intent.module}")
+        self._changed()
+        return True
+
+    def revoke(self, name: str) -> None:
+        """Begin to take an intent away; raises NotFound."""
+        row = self.cib.intent(name)
+        if row is None or row.phase == Phase.GONE:
+            known = ", ".join(r.name for r in self.cib.intents() if r.phase != Phase.GONE)
+            raise NotFound(f"there is no intent {name!r}; intents: {known or 'none'}")
+        with self.cib.writing():
+            row.error = None
+            if row.phase in RETREAT:
+                self._enter(row, RETREAT[row.phase], "revoked")
+        self._changed()
+
+    def _plan(self, intent: Intent, uid: uuid.UUID) -> Plan:
+        hosts = {name: row.facts() for name, row in self.cib.hosts().items()}
+        plan = make_plan(intent, self.modules.manifest(intent.module), hosts, uid)
+        check_room(plan, self._planned_by_others(intent.name))
+        return plan
+
+    def _planned_by_others(self, name: str) -> list[Planned]:
+        return [
+            customization.planned()
+            for row in self.cib.intents()
+            if row.name != name and row.phase not in OVER
+            for customization in row.customizations
+        ]
+
+    # -- builds
+
+    def to_build(self) -> list[BuildOrder]:
+        """Return which intents wait for artifacts."""
+        return [
+            BuildOrder(
+                row.name,
+                row.uid,
+                row.intent.module,
+                frozenset(c.target for c in row.customizations),
+            )
+            for row in self.cib.intents()
+            if row.phase == Phase.BUILDING
+        ]
+
+    def built(self, order: BuildOrder, digests: dict[Target, str]) -> None:
+        """Go on with an intent whose artifacts are all in the store."""
+        row = self.cib.intent(order.intent)
+        if row is None or row.uid != order.uid or row.phase != Phase.BUILDING:
+            return
+        with self.cib.writing():
+            for customization in row.customizations:
+                customization.digest = digests[customization.target]
+            names = ", ".join(f"{target} {digest[:12]}" for target, digest in digests.items())
+            self._enter(row, Phase.RECEIVE, f"artifact {names} is built")
+        self._changed()
+
+    def build_failed(self, order: BuildOrder, reason: str) -> None:
+        """Fail an intent whose artifacts cannot be made; no host has heard of it."""
+        row = self.cib.intent(order.intent)
+        if row is None or row.uid != order.uid or row.phase != Phase.BUILDING:
+            return
+        with self.cib.writing():
+            row.error = reason
+            self._enter(row, Phase.FAILED, reason)
+        self._changed()
+
+    # -- what comes next
+
+    def settle(self) -> float | None:
+        """Go as far as possible, commit, then send; return in how many seconds to look again."""
+        with self.cib.writing():
+            self._number_desired_states()
+            while any([self._advance(row) for row in self.cib.intents()]):
+                self._number_desired_states()
+            self._number_steering()
+        self._send_desired_states()
+        return self._next_drained()
+
+    def waiting(self, row: IntentRow) -> dict[str, str]:
+        """Return the hosts that have not confirmed an intent's phase, each with the reason."""
+        if row.phase in OVER or row.phase == Phase.BUILDING:
+            return {}
+        hosts = self.cib.hosts()
+        reasons = {
+            host: obstacle(planned, row.phase, self.now(host, hosts.get(host)))
+            for host, planned in row.by_host().items()
+        }
+        return {host: reason for host, reason in reasons.items() if reason is not None}
+
+    def desired(self) -> dict[str, list[Customization]]:
+        """Return what each host should have: a function of the phases of all intents."""
+        states: dict[str, list[Customization]] = {host: [] for host in self.cib.hosts()}
+        for row in self.cib.intents():
+            for host, planned in row.by_host().items():
+                every = (wanted(item, row.phase) for item in planned)
+                states[host] += [customization for customization in every if customization]
+        return states
+
+    def steering(self) -> Steering:
+        """Return what the switches should have."""
+        return Steering(
+            generation=self.cib.steering().generation,
+            control=self._control,
+            mirrors=[
+                mirror
+                for row in self.cib.intents()
+                if row.phase in DEPLOYED
+                for mirror in row.mirrors
+            ],
+        )
+
+    def _advance(self, row: IntentRow) -> bool:
+        """Let one intent take at most one step; whether it did."""
+        if row.phase not in ONWARD and row.phase != Phase.ACTIVE:
+            return False
+        hosts = self.cib.hosts()
+        for host, planned in row.by_host().items():
+            reason = fault(planned, row.phase, self.now(host, hosts.get(host)))
+            if reason is not None:
+                row.error = f"host {host}: {reason}"
+                self._enter(row, RETREAT[row.phase], row.error)
+                return True
+        waiting = self.waiting(row)
+        self._note_confirmations(row, set(row.by_host()) - set(waiting))
+        if row.phase == Phase.ACTIVE or waiting or not self._drained(row):
+            return False
+        onward = ONWARD[row.phase]
+        if onward == Phase.GONE and row.error is not None:
+            onward = Phase.FAILED
+        self._enter(row, onward, row.error or "every host has confirmed")
+        return True
+
+    def _enter(self, row: IntentRow, phase: Phase, why: str) -> None:
+        row.go(phase)
+        self._confirmed.pop(row.name, None)
+        self._draining.pop(row.name, None)
+        self.history.add(row.name, phase, why)
+
+    def _note_confirmations(self, row: IntentRow, confirmed: set[str]) -> None:
+        before = self._confirmed.setdefault(row.name, set())
+        if row.phase != Phase.DRAIN:
+            for host in sorted(confirmed - before):
+                self.history.add(row.name, row.phase, "confirmed", host)
+        self._confirmed[row.name] = confirmed
+
+    def _drained(self, row: IntentRow) -> bool:
+        if row.phase != Phase.DRAIN:
+            return True
+        return self._clock() >= self._draining.setdefault(row.name, self._clock()) + self._linger
+
+    def _next_drained(self) -> float | None:
+        ends = [began + self._linger for began in self._draining.values()]
+        return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def _number_desired_states(self) -> None:
+        states = self.desired()
+        for host, row in self.cib.hosts().items():
+            digest = _digest([dump(customization) for customization in states[host]])
+            if digest != row.desired:
+                row.desired = digest
+                row.generation += 1
+
+    def _number_steering(self) -> None:
+        row = self.cib.steering()
+        digest = _digest(dump(self.steering().model_copy(update={"generation": 0})))
+        if digest != row.desired:
+            row.desired = digest
+            row.generation += 1
+
+    def _send_desired_states(self) -> None:
+        rows = self.cib.hosts()
+        behind = [h for h, agent in self._agents.items() if agent.sent != rows[h].generation]
+        states = self.desired() if behind else {}
+        for host in behind:
+            agent = self._agents[host]
+            agent.sent = rows[host].generation
+            log.info("host=%s desired generation=%d", host, agent.sent)
+            agent.link.send(Desired(generation=agent.sent, customizations=states[host]))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(encode(value)).hexdigest()

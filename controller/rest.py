@@ -1,0 +1,164 @@
+"""The REST API: FastAPI on a Unix socket that only the owner may open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from controller.api import (
+    ErrorView,
+    HostView,
+    IntentView,
+    ModuleView,
+    PlanView,
+    StatusView,
+)
+from controller.channel import private_listener
+from controller.errors import Conflict, Invalid, NotFound, Refusal
+from controller.intent import Intent
+from controller.orchestrator import Orchestrator
+from controller.switch_server import SwitchServer
+from controller.views import Views, plan_view
+
+MAX_BODY = 1024 * 1024
+STATUS_OF: dict[type[Refusal], int] = {NotFound: 404, Conflict: 409, Invalid: 422}
+
+
+class BodyLimit:
+    """Refuses requests whose body is longer than the maximum, whatever they announce."""
+
+    def __init__(self, app: ASGIApp, maximum: int) -> None:
+        self._app = app
+        self._maximum = maximum
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, then let the application have it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # the caller went away
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._maximum:
+                detail = f"the request is longer than {self._maximum} bytes"
+                await JSONResponse({"detail": detail}, 413)(scope, receive, send)
+                return
+        whole: Message = {"type": "http.request", "body": body, "more_body": False}
+        replies = iter([whole])
+
+        async def replay() -> Message:
+            return next(replies, None) or await receive()
+
+        await self._app(scope, replay, send)
+
+
+def make_app(
+    orchestrator: Orchestrator, switches: SwitchServer, control: str, listen: str
+) -> FastAPI:
+    """Return the application."""
+    app = FastAPI(title="Layer 4.5 NCO", version="1", responses={422: {"model": ErrorView}})
+    app.add_middleware(BodyLimit, maximum=MAX_BODY)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    views = Views(orchestrator, switches)
+    refusals = {status: {"model": ErrorView} for status in (404, 409)}
+
+    @app.get("/status")
+    async def status() -> StatusView:
+        hosts = views.hosts()
+        return StatusView(
+            pid=os.getpid(),
+            control=control,
+            listen=listen,
+            hosts=len(hosts),
+            hosts_connected=sum(host.connected for host in hosts),
+            intents=len(views.intents()),
+            application_connected=switches.connected,
+            switches=switches.switches,
+        )
+
+    @app.get("/hosts")
+    async def hosts() -> list[HostView]:
+        return views.hosts()
+
+    @app.get("/modules")
+    async def modules() -> list[ModuleView]:
+        return views.modules()
+
+    @app.get("/intents")
+    async def intents() -> list[IntentView]:
+        return views.intents()
+
+    @app.post("/intents/plan")
+    async def plan(intent: Intent) -> PlanView:
+        return plan_view(intent.name, orchestrator.plan(intent))
+
+    @app.get("/intents/{name}", responses={404: refusals[404]})
+    async def intent(name: str) -> IntentView:
+        return views.intent(name)
+
+    @app.put("/intents/{name}", responses={409: refusals[409]})
+    async def apply(name: str, intent: Intent, response: Response) -> IntentView:
+        if intent.name != name:
+            raise Invalid(f"the intent is named {intent.name!r}, the address says {name!r}")
+        response.status_code = 201 if orchestrator.apply(intent) else 200
+        return views.intent(name)
+
+    @app.delete("/intents/{name}", status_code=202, responses={404: refusals[404]})
+    async def revoke(name: str) -> IntentView:
+        orchestrator.revoke(name)
+        return views.intent(name)
+
+    return app
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, STATUS_OF.get(type(error), 400))  # type: ignore[arg-type] # registered for Refusal only
+
+
+async def _not_understood(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it only
+    faults = [
+        f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: "
+        f"{fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    ]
+    return JSONResponse({"detail": "; ".join(faults)}, 422)
+
+
+class RestServer:
+    """Uvicorn on a socket of ours, leaving signals to the service."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=64,
+            timeout_keep_alive=30,
+        )
+
+    async def run(self, path: Path) -> None:
+        """Serve on a Unix socket that only the owner may open, until cancelled."""
+        with private_listener(path) as listener:
+            await _Uvicorn(self._config).serve(sockets=[listener])
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,96 @@
+"""Drives the orchestrator: settles when something happened, and has builds done beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from controller.artifacts import ArtifactStore
+from controller.build import Builder, BuildError
+from controller.orchestrator import BuildOrder, Orchestrator
+from wire.artifact import Artifact
+from wire.messages import Target
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds after which to settle again when it failed, on a full disk say."""
+
+
+class Runner:
+    """The orchestrator's loop. `wake` is called whenever something happened."""
+
+    def __init__(self, builder: Builder, artifacts: ArtifactStore) -> None:
+        self._builder = builder
+        self._artifacts = artifacts
+        self._due = asyncio.Event()
+        self._builds: dict[str, asyncio.Task[None]] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Say that `settle` is due."""
+        self._due.set()
+
+    async def run(self, orchestrator: Orchestrator, settled: Callable[[], None]) -> None:
+        """Run until cancelled; `settled` is called after each time."""
+        try:
+            while True:
+                self._due.clear()
+                delay = self._settle(orchestrator, settled)
+                self._start_builds(orchestrator)
+                await self._wait(delay)
+        finally:
+            for task in self._builds.values():
+                task.cancel()
+            await asyncio.gather(*self._builds.values(), return_exceptions=True)
+
+    def _settle(self, orchestrator: Orchestrator, settled: Callable[[], None]) -> float | None:
+        try:
+            delay = orchestrator.settle()
+            settled()
+        except Exception:
+            log.exception("settling failed; the last committed state stays in force")
+            return RETRY
+        return delay
+
+    async def _wait(self, delay: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._due.wait(), delay)
+        except TimeoutError:
+            return
+
+    def _start_builds(self, orchestrator: Orchestrator) -> None:
+        orders = {order.uid: order for order in orchestrator.to_build()}
+        for uid, task in list(self._builds.items()):
+            if task.done():
+                del self._builds[uid]
+            elif uid not in orders:
+                task.cancel()  # revoked meanwhile
+        for uid, order in orders.items():
+            if uid not in self._builds:
+                self._builds[uid] = asyncio.create_task(self._build(orchestrator, order))
+
+    async def _build(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
+        try:
+            digests = {target: await self._artifact(order, target) for target in order.targets}
+        except BuildError as error:
+            orchestrator.build_failed(order, str(error))
+        except Exception as error:
+            log.exception("intent=%s build failed", order.intent)
+            orchestrator.build_failed(order, f"the build failed: {error}")
+        else:
+            orchestrator.built(order, digests)
+
+    async def _artifact(self, order: BuildOrder, target: Target) -> str:
+        async with self._one_at_a_time:
+            key = await self._builder.key(order.module)
+            digest = self._artifacts.built(key)
+            if digest is not None:
+                log.info("module=%s target=%s build=cached digest=%s", order.module, target, digest)
+                return digest
+            data = await self._builder.compile(order.module)
+            version = self._builder.manifest(order.module).version
+            digest = self._artifacts.put(key, Artifact(order.module, version, target, data))
+            log.info("module=%s target=%s build=compiled digest=%s", order.module, target, digest)
+            return digest

@@ -1,0 +1,164 @@
+"""The NCO service: `python -m controller.service --state DIR [--grace S]`.
+
+One asyncio loop runs all of it: the control channel, the link to the Ryu application, the REST
+API, and the orchestrator between them. It keeps nothing that a `kill -9` could lose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+
+from controller.artifacts import ArtifactStore
+from controller.build import Builder
+from controller.ca import load_signer
+from controller.cib import Cib
+from controller.config import (
+    KERNEL_TAP,
+    ConfigError,
+    NcoConfig,
+    StateFolder,
+    find_state,
+    split_endpoint,
+)
+from controller.control import ControlLimits, ControlServer
+from controller.history import History
+from controller.modules import ModuleLibrary
+from controller.orchestrator import Orchestrator
+from controller.rest import RestServer, make_app
+from controller.runner import Runner
+from controller.switch_server import SwitchServer
+from wire.identity import IdentityError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_GRACE = 30.0
+
+
+@contextlib.contextmanager
+def only_instance(state: StateFolder) -> Iterator[None]:
+    """Hold the state folder's lock; raises ConfigError where another service has it."""
+    state.run.mkdir(mode=0o700, exist_ok=True)
+    state.run.chmod(0o700)
+    with state.lock.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read(20).strip() or "unknown"
+            raise ConfigError(
+                f"{state.path} is served already, by the process {holder}: stop that one first, "
+                "or use another state folder"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
+    """Run until a signal asks to end, or no application has been connected for `grace` seconds.
+
+    Raises ConfigError, IdentityError and OSError where it cannot begin.
+    """
+    context = state.credentials.server_context()
+    signer = load_signer(state)
+    with contextlib.closing(Cib(state.database)) as cib:
+        artifacts = ArtifactStore(cib, state.artifacts, signer)
+        runner = Runner(Builder(config.modules, KERNEL_TAP, config.build_timeout), artifacts)
+        orchestrator = Orchestrator(
+            cib,
+            ModuleLibrary(config.modules),
+            artifacts,
+            History(time.time),
+            control=split_endpoint(config.control),
+            linger=config.linger,
+            clock=time.monotonic,
+            changed=runner.wake,
+        )
+        control = ControlServer(orchestrator, context, ControlLimits(heartbeat=config.heartbeat))
+        address, port = control.start(*split_endpoint(config.listen))
+        listen = f"{address}:{port}"
+        switches = SwitchServer(orchestrator.steering)
+        rest = RestServer(make_app(orchestrator, switches, config.control, listen))
+        log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)
+        await until_first_ends(
+            runner.run(orchestrator, settled=switches.push),
+            control.run(),
+            switches.run(state.switches_socket),
+            rest.run(state.rest_socket),
+            _asked_to_end(),
+            _deserted(switches, grace),
+        )
+
+
+async def until_first_ends(*jobs: Coroutine[None, None, None]) -> None:
+    """Run all jobs; when one ends, end the others, and raise what any of them raised."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _asked_to_end() -> None:
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    await asked.wait()
+    log.info("ending: asked to by a signal")
+
+
+async def _deserted(switches: SwitchServer, grace: float) -> None:
+    await switches.deserted(grace)
+    log.warning("ending: no Ryu application was connected for %g s (--grace)", grace)
+
+
+def main() -> int:
+    """Run as a program; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m controller.service", description=__doc__)
+    parser.add_argument(
+        "--state", type=Path, help="state folder (default: L45_STATE, /var/lib/l45)"
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=DEFAULT_GRACE,
+        help="leave when no Ryu application was connected for so many seconds; 0: never",
+    )
+    parser.add_argument(
+        "--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    os.umask(0o077)
+    state = find_state(arguments.state)
+    try:
+        config = state.load_config()
+        with only_instance(state):
+            asyncio.run(serve(state, config, arguments.grace))
+    except (ConfigError, IdentityError, OSError) as error:
+        log.error("the service cannot run: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
