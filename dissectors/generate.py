@@ -63,12 +63,11 @@ def _environment() -> jinja2.Environment:
 
 def _lua(text: str) -> str:
     """Return `text` as a Lua string that no character of it can end."""
-    plain = (c if 0x20 <= c < 0x7F and c not in b'"\\' else None for c in text.encode())
     escaped = (
-        f"\\{byte:03d}" if kept is None else chr(kept)
-        for kept, byte in zip(plain, text.encode(), strict=True)
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\{byte:03d}"
+        for byte in text.encode()
     )
-    return '"' + "".join(escaped) + '"'
+    return f'"{"".join(escaped)}"'
 
 
 def _item(field: WireField, prefix: str) -> str:

@@ -26,7 +26,9 @@ class Datagram:
 
 def write(path: Path, datagrams: Iterable[Datagram]) -> Path:
     """Write a capture with one frame a datagram, a millisecond apart; return `path`."""
-    header = struct.pack("<IHHiIII", MICROSECONDS_LITTLE_ENDIAN, 2, 4, 0, 0, 65535, 1)
+    header = struct.pack(
+        "<IHHiIII", MICROSECONDS_LITTLE_ENDIAN, 2, 4, 0, 0, 65535, LINKTYPE_ETHERNET
+    )
     records = [_record(number, datagram) for number, datagram in enumerate(datagrams)]
     path.write_bytes(header + b"".join(records))
     return path
@@ -56,7 +58,7 @@ def frame(datagram: Datagram) -> bytes:
 def checksum(data: bytes) -> int:
     """Return the Internet checksum (RFC 1071)."""
     padded = data + b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
