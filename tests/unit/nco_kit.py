@@ -1,0 +1,308 @@
+"""What the tests of the NCO share: a state folder, a real service process, a scripted agent."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controller import ca
+from controller.config import NcoConfig, StateFolder
+from wire.artifact import verified
+from wire.frames import FrameReader, encode
+from wire.identity import NCO_NAME, Credentials
+from wire.messages import (
+    FROM_NCO,
+    ArtifactData,
+    Counters,
+    Customization,
+    Desired,
+    Hello,
+    Need,
+    Refused,
+    Report,
+    Status,
+    Welcome,
+    dump,
+    parse,
+)
+
+MANIFEST = """
+name = "{name}"
+version = "1.0.0"
+summary = "For tests: does nothing"
+transport = "udp"
+targets = ["user", "bpf"]
+growth = 20
+
+[client]
+send = true
+
+[server]
+receive = true
+
+[match]
+server_port = 53
+
+[wire]
+summary = "A flag"
+direction = "client-to-server"
+payload = "dns"
+
+[[wire.field]]
+name = "flag"
+label = "Flag"
+type = "u32"
+value = 0x58544147
+"""
+
+PATIENCE = 20.0
+"""Seconds after which a test that waits gives up."""
+
+
+def eventually(what: Callable[[], Any], about: str = "condition") -> Any:  # noqa: ANN401
+    """Return the first true value of `what`; fail when none came in time."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if value := what():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{about} did not come true within {PATIENCE} s")
+
+
+def make_module(
+    modules: Path, name: str = "idle", source: str = "int idle;\n", extra: str = ""
+) -> None:
+    folder = modules / name
+    folder.mkdir(parents=True, exist_ok=True)
+    text = MANIFEST.format(name=name)
+    (folder / "manifest.toml").write_text(text.replace("[client]", extra + "\n[client]", 1))
+    (folder / "module.c").write_text(source)
+
+
+def make_state(folder: Path, *, linger: float = 0.2, heartbeat: float = 1.0) -> StateFolder:
+    """Write a state folder whose service listens on a free port of the loopback interface."""
+    state = StateFolder(folder / "state")
+    ca.initialise(state, NcoConfig(control="127.0.0.1:4545", listen="127.0.0.1:0"))
+    make_module(folder / "modules")
+    with state.config.open("a") as file:
+        file.write(f'linger = {linger}\nheartbeat = {heartbeat}\nmodules = "{folder}/modules"\n')
+    return state
+
+
+def credentials(state: StateFolder, name: str) -> Credentials:
+    folder = state.path.parent / "hosts" / name
+    if not folder.exists():
+        ca.issue_host(state, name, folder)
+    return Credentials(folder)
+
+
+class Service:
+    """A real `python -m controller.service` process."""
+
+    def __init__(self, state: StateFolder, *arguments: str) -> None:
+        self.state = state
+        self.arguments = arguments or ("--grace", "0")
+        self.log = state.path.parent / "service.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "controller.service", "--state", str(self.state.path)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*command, *self.arguments], stderr=log)
+        eventually(self._answers, "the service answers")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def restart_after_kill(self) -> None:
+        self.stop(signal.SIGKILL)
+        self.start()
+
+    def client(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=str(self.state.rest_socket))
+        return httpx.Client(transport=transport, base_url="http://nco", timeout=PATIENCE)
+
+    def get(self, path: str) -> Any:  # noqa: ANN401
+        with self.client() as client:
+            return client.get(path).raise_for_status().json()
+
+    @property
+    def port(self) -> int:
+        return int(self.get("/status")["listen"].rpartition(":")[2])
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(httpx.HTTPError):
+            return bool(self.get("/status")["pid"] == self.process.pid)
+        return False
+
+
+@contextlib.contextmanager
+def running(state: StateFolder, *arguments: str) -> Iterator[Service]:
+    """Run a service; end it whatever happens."""
+    service = Service(state, *arguments)
+    try:
+        service.start()
+        yield service
+    finally:
+        if service.process is not None and service.process.poll() is None:
+            service.stop(signal.SIGKILL)
+
+
+def connect(credentials: Credentials, port: int) -> ssl.SSLSocket:
+    """Open a TLS connection as an agent does."""
+    raw = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    return credentials.client_context().wrap_socket(raw, server_hostname=NCO_NAME)
+
+
+class Agent:
+    """A host's agent with a tap in memory; reconnects until it is stopped.
+
+    `holds` delays answers to desired states, `refusal` refuses those that are not empty.
+    """
+
+    def __init__(self, service: Service, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self.refusal: str | None = None
+        self.holds = threading.Event()
+        self.seen: list[Desired] = []
+        self.applied: dict[str, Customization] = {}
+        self.artifacts: dict[str, ArtifactData] = {}
+        self.generation = 0
+        self._service = service
+        self._credentials = credentials(service.state, name)
+        self._stop = threading.Event()
+        self._socket: ssl.SSLSocket | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Agent:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
+
+    @property
+    def sends(self) -> bool:
+        return any(customization.send for customization in self.applied.values())
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError, httpx.HTTPError):
+                self._connection()
+            self._stop.wait(0.05)
+
+    def _connection(self) -> None:
+        with connect(self._credentials, self._service.port) as sock:
+            sock.settimeout(0.05)
+            self._socket = sock
+            self._send(
+                Hello(
+                    host=self.name,
+                    boot_id="boot",
+                    kernel="6.18",
+                    tap="bpf",
+                    targets=["bpf"],
+                    addresses=[self.address],
+                    generation=self.generation,
+                )
+            )
+            self._serve(sock)
+
+    def _serve(self, sock: ssl.SSLSocket) -> None:
+        reader = FrameReader()
+        due: Desired | None = None
+        beat = time.monotonic()
+        while not self._stop.is_set():
+            if time.monotonic() > beat + 0.3:
+                beat = time.monotonic()
+                self._send_raw({"type": "heartbeat", "generation": self.generation})
+            with contextlib.suppress(TimeoutError):
+                data = sock.recv(65536)
+                if not data:
+                    return
+                for value in reader.feed(data):
+                    due = self._take(parse(FROM_NCO, value)) or due
+            if due is not None and not self.holds.is_set() and self._have_all(due):
+                self._answer(due)
+                due = None
+
+    def _take(self, message: Any) -> Desired | None:  # noqa: ANN401
+        if isinstance(message, ArtifactData):
+            verified(message, self._credentials.signer_key())
+            self.artifacts[message.digest] = message
+        elif isinstance(message, Desired):
+            self.seen.append(message)
+            if missing := self._missing(message):
+                self._send(Need(digests=missing))
+            return message
+        else:
+            assert isinstance(message, Welcome | Refused)
+        return None
+
+    def _missing(self, desired: Desired) -> list[str]:
+        return sorted({c.digest for c in desired.customizations} - set(self.artifacts))
+
+    def _have_all(self, desired: Desired) -> bool:
+        return not self._missing(desired)
+
+    def _answer(self, desired: Desired) -> None:
+        refused = self.refusal is not None and bool(desired.customizations)
+        if not refused:
+            self.generation = desired.generation
+            self.applied = {c.id: c for c in desired.customizations}
+        self._send(
+            Report(
+                generation=self.generation,
+                refused=desired.generation if refused else None,
+                error=self.refusal if refused else None,
+                customizations=[
+                    Status(
+                        id=c.id,
+                        module=c.module,
+                        digest=c.digest,
+                        receive=c.receive,
+                        send=c.send,
+                        counters=Counters(sent=3),
+                    )
+                    for c in self.applied.values()
+                ],
+            )
+        )
+
+    def _send(self, message: Any) -> None:  # noqa: ANN401
+        self._send_raw(dump(message))
+
+    def _send_raw(self, value: Any) -> None:  # noqa: ANN401
+        assert self._socket is not None
+        self._socket.sendall(encode(value))
+
+
+def intent(name: str = "tag", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return an intent between `h1` and `dns`, as JSON."""
+    return {
+        "name": name,
+        "module": "idle",
+        "client": [{"host": "h1", "process": "dig"}],
+        "server": [{"host": "dns", "process": "dnsmasq"}],
+        **changes,
+    }
