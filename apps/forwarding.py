@@ -1,0 +1,98 @@
+"""Ryu application: forwarding by learnt addresses, in a network without loops.
+
+Table 1 holds learnt sources by port, so that known ones make no packet-in; they end after
+SOURCE_SECONDS, and the next packet confirms them, or shows where the host is now. Table 2 holds
+learnt destinations; they live longer, so that a host that speaks is never flooded to. The
+permanent entries of both tables are in `controller.steering`, and kept there by `apps.steering`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar
+
+from ryu.base import app_manager
+from ryu.controller import ofp_event
+from ryu.controller.controller import Datapath
+from ryu.controller.handler import MAIN_DISPATCHER, set_ev_cls
+from ryu.ofproto import ofproto_v1_3 as ofp
+
+from apps import openflow
+from apps.discovery import Discovery, EventRelearn, EventSource
+from controller.steering import Entry, Table, match
+
+COOKIE = 0x4C34_3501_0000_0000
+
+SOURCE_SECONDS = 60
+DESTINATION_SECONDS = 150
+PRIORITY = 100
+
+AGAIN_SECONDS = 1.0
+"""Packets that were on the way while an entry was written do not make it be written again."""
+
+RECENT_AT_MOST = 4096
+
+app_manager.require_app("apps.steering")
+
+
+class Forwarding(app_manager.RyuApp):
+    """Writes what discovery learns into the switches."""
+
+    OFP_VERSIONS: ClassVar = [ofp.OFP_VERSION]
+    _CONTEXTS: ClassVar = {"discovery": Discovery}
+
+    def __init__(self, *args: Any, discovery: Discovery, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self._discovery = discovery
+        self._recent: dict[tuple[int, int, str], float] = {}
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, MAIN_DISPATCHER)
+    def connected(self, event: Any) -> None:  # noqa: ANN401 - Ryu's own
+        """Have a switch show all sources again; it goes on forwarding meanwhile."""
+        openflow.send(event.datapath, [_clearing_sources(event.datapath)])
+        self._recent.clear()
+
+    @set_ev_cls(EventSource)
+    def source_seen(self, event: EventSource) -> None:
+        """Write a source and the way to it into the switch that saw it."""
+        now = time.monotonic()
+        seen = (event.datapath.id, event.port, event.mac)
+        if now - self._recent.get(seen, -AGAIN_SECONDS) < AGAIN_SECONDS:
+            return
+        if len(self._recent) >= RECENT_AT_MOST:
+            self._recent.clear()
+        if openflow.send(event.datapath, _learnt(event.datapath, event.port, event.mac)):
+            self._recent[seen] = now
+
+    @set_ev_cls(EventRelearn)
+    def relearn(self, event: EventRelearn) -> None:
+        """Take hosts that are elsewhere now out of the switches."""
+        for dpid, datapath in list(self._discovery.datapaths.items()):
+            if dpid != event.but:
+                for mac in event.macs:
+                    openflow.send(datapath, _forgetting(datapath, mac))
+        self._recent.clear()
+
+
+def _learnt(datapath: Datapath, port: int, mac: str) -> list[openflow.Message]:
+    """Return the entries of a source; the destination first, as the source ends packet-ins."""
+    way = Entry(Table.DESTINATIONS, PRIORITY, match(eth_dst=mac), outputs=(port,))
+    known = Entry(
+        Table.SOURCES, PRIORITY, match(in_port=port, eth_src=mac), goto=Table.DESTINATIONS
+    )
+    return [
+        _clearing_sources(datapath, eth_src=mac),
+        openflow.adding(datapath, way, COOKIE, DESTINATION_SECONDS),
+        openflow.adding(datapath, known, COOKIE, SOURCE_SECONDS),
+    ]
+
+
+def _forgetting(datapath: Datapath, mac: str) -> list[openflow.Message]:
+    return [
+        _clearing_sources(datapath, eth_src=mac),
+        openflow.clearing(datapath, Table.DESTINATIONS, COOKIE, eth_dst=mac),
+    ]
+
+
+def _clearing_sources(datapath: Datapath, **fields: str) -> openflow.Message:
+    return openflow.clearing(datapath, Table.SOURCES, COOKIE, **fields)

@@ -1,0 +1,106 @@
+"""`ryu-manager apps/nco.py`: the NCO, in an ordinary Ryu.
+
+It brings link and host discovery, forwarding (tables 1 and 2) and steering (table 0), checks what
+switches send, and runs the NCO service, which does all the rest in a process of its own.
+
+* `L45_STATE`: state folder, made by `nco init` (default /var/lib/l45).
+* `L45_FORWARDING=off`: leave our forwarding out, for an application of your own, named after this
+  file on the command line. Table 0 stays ours; what is not steered goes on to table 1, where
+  yours begins. Hosts are learnt from the packets that your entries send to the controller.
+
+Ctrl-C (SIGINT) and SIGTERM end the NCO as a whole, the service too; the switches keep their
+entries, and go on forwarding. After `kill -9` the service waits a while (its `--grace`) for a new
+ryu-manager, which takes it over.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import Any, ClassVar
+
+import eventlet
+from eventlet import hubs
+from ryu.base import app_manager
+from ryu.controller.handler import set_ev_cls
+
+from apps import openflow_guard
+from apps.background import BackgroundApp
+from apps.discovery import Discovery, EventNetworkChange
+from apps.service_link import ServiceLink, state_folder
+from apps.steering import FORWARDING, EventSteeringReport, EventSteeringWanted
+from controller.switch_link import Steering, Switches
+
+log = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 0.2
+MAX_HOSTS_TOLD = 65536
+MAX_SWITCHES_TOLD = 4096
+
+openflow_guard.install()
+app_manager.require_app("apps.steering")
+if FORWARDING:
+    app_manager.require_app("apps.forwarding")
+
+
+class Nco(BackgroundApp):
+    """Joins the Ryu applications to the NCO service."""
+
+    _CONTEXTS: ClassVar = {"discovery": Discovery}
+    _EVENTS: ClassVar = [EventSteeringWanted]
+    period = COALESCE_SECONDS
+
+    def __init__(self, *args: Any, discovery: Discovery, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self._discovery = discovery
+        self._link = ServiceLink(state_folder(), self._switches, self._wanted)
+
+    def start(self) -> None:
+        """Start the link to the service; called by Ryu in the main green thread."""
+        super().start()
+        _end_in_order_on_signals()
+        self.spawn(self._link.run)
+
+    def stop(self) -> None:
+        """End the service with us; called by Ryu."""
+        self._link.end()
+        super().stop()
+
+    def tick(self) -> None:
+        """Send what has changed."""
+        self._link.flush()
+
+    @set_ev_cls(EventNetworkChange)
+    def network_changed(self, _event: EventNetworkChange) -> None:
+        """Tell the service which switches and hosts there are."""
+        self._link.put(self._switches())
+
+    @set_ev_cls(EventSteeringReport)
+    def steering_report(self, event: EventSteeringReport) -> None:
+        """Tell the service how far the switches are."""
+        self._link.put(event.report)
+
+    def _wanted(self, wanted: Steering) -> None:
+        log.info("steering generation=%d mirrors=%d", wanted.generation, len(wanted.mirrors))
+        self.send_event_to_observers(EventSteeringWanted(wanted))
+
+    def _switches(self) -> Switches:
+        return Switches(
+            connected=sorted(self._discovery.datapaths)[:MAX_SWITCHES_TOLD],
+            hosts=self._discovery.hosts.seen()[:MAX_HOSTS_TOLD],
+        )
+
+
+def _end_in_order_on_signals() -> None:
+    """Have Ctrl-C and SIGTERM interrupt the main green thread, where Ryu closes everything.
+
+    Left to itself, Ctrl-C interrupts whichever green thread runs, where Ryu logs and swallows it,
+    and SIGTERM ends the process on the spot.
+    """
+    main = eventlet.getcurrent()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        hubs.get_hub().schedule_call_global(0, main.throw, KeyboardInterrupt)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)

@@ -1,0 +1,70 @@
+"""The NCO service as a child process: started when nobody answers, restarted when it dies.
+
+It runs in a session of its own: a crash of Ryu, or Ctrl-C on Ryu's terminal, does not reach it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from eventlet.green import subprocess
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 0.5
+RESTART_SECONDS_MAX = 15.0
+
+
+class ServiceProcess:
+    """The child, if there is one; never blocks."""
+
+    def __init__(self, state: Path) -> None:
+        # -P: modules come from where we are installed, never from the operator's current folder.
+        self._command = [sys.executable, "-P", "-m", "controller.service", "--state", str(state)]
+        self._child: subprocess.Popen[bytes] | None = None
+        self._delay = RESTART_SECONDS
+        self._not_before = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether our child runs."""
+        return self._child is not None and self._child.poll() is None
+
+    def ensure(self, now: float) -> None:
+        """Nobody answers on the socket: start the service, unless it is only just coming up."""
+        if self.running:
+            return
+        if self._child:
+            self._note_end(self._child, now)
+        if now < self._not_before:
+            return
+        self._child = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        log.info("service started pid=%d", self._child.pid)
+
+    def answered(self) -> None:
+        """It answers: the next failure is the first one again."""
+        self._delay = RESTART_SECONDS
+
+    def ask_to_end(self, peer: int | None) -> None:
+        """Ask the service to end: the one we speak to (`peer`, its pid), else our child."""
+        child = self._child.pid if self._child and self.running else None
+        pid = peer or child
+        if pid is None:
+            return
+        log.info("service asked to end pid=%d", pid)
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            log.info("service was gone already pid=%d", pid)
+
+    def _note_end(self, child: subprocess.Popen[bytes], now: float) -> None:
+        self._child = None
+        self._not_before = now + self._delay
+        log.error("service ended status=%s again_in=%.1fs", child.returncode, self._delay)
+        self._delay = min(2 * self._delay, RESTART_SECONDS_MAX)

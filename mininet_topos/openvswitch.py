@@ -1,0 +1,151 @@
+"""Open vSwitch for tests and the demo, on machines where no service manager runs it.
+
+By hand: `python -m mininet_topos.openvswitch COMMAND...` runs a command with Open vSwitch up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mininet_topos.two_site import kernel_datapath
+
+log = logging.getLogger(__name__)
+
+RUN = Path("/var/run/openvswitch")
+SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+
+DATABASE = "ovsdb-server"
+SWITCH = "ovs-vswitchd"
+
+
+class OpenVSwitchError(RuntimeError):
+    """Open vSwitch cannot be started here; the text says what to do."""
+
+
+def datapath_type() -> str:
+    """Return the `datapath_type` that bridges should have on this machine."""
+    return "system" if kernel_datapath() else "netdev"
+
+
+@contextlib.contextmanager
+def ensure_running() -> Iterator[None]:
+    """Have `ovsdb-server` and `ovs-vswitchd` at their usual places while the context lasts.
+
+    What runs already is used and left running. What had to be started has an empty database of
+    its own, and is stopped at the end. Raises OpenVSwitchError where it cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        if not _answers(DATABASE):
+            stack.enter_context(_run_folder())
+            database = stack.enter_context(_new_database())
+            socket = RUN / "db.sock"
+            stack.enter_context(_daemon(DATABASE, [str(database), f"--remote=punix:{socket}"]))
+            _command(["ovs-vsctl", "--no-wait", "init"])
+        if not _answers(SWITCH):
+            stack.enter_context(_daemon(SWITCH, [f"unix:{RUN / 'db.sock'}"]))
+        yield
+
+
+def _answers(daemon: str) -> bool:
+    command = ["ovs-appctl", "--timeout=5", f"--target={daemon}", "version"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError as error:
+        raise OpenVSwitchError(f"{error}; install the package openvswitch-switch") from error
+
+
+@contextlib.contextmanager
+def _run_folder() -> Iterator[None]:
+    """Make the folder of pid files and sockets, and take it away if it was not there."""
+    if RUN.exists():
+        yield
+        return
+    RUN.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(RUN, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _new_database() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="l45-ovs-") as folder:
+        database = Path(folder) / "conf.db"
+        _command(["ovsdb-tool", "create", str(database), str(SCHEMA)])
+        yield database
+
+
+@contextlib.contextmanager
+def _daemon(name: str, arguments: list[str]) -> Iterator[None]:
+    """Run a daemon as our child, in a session of its own: Ctrl-C is for us, we stop it in order."""
+    command = [name, *arguments, "--pidfile", "-vconsole:emer", "-vsyslog:off"]
+    try:
+        process = subprocess.Popen(command, start_new_session=True)
+    except OSError as error:
+        raise OpenVSwitchError(f"{error}; install the package openvswitch-switch") from error
+    try:
+        _await_answer(name, process)
+        log.info("started daemon=%s pid=%d", name, process.pid)
+        yield
+    finally:
+        _stop(name, process)
+
+
+def _await_answer(name: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(name):
+        if process.poll() is not None:
+            raise OpenVSwitchError(f"{name} ended with status {process.returncode}; run as root?")
+        if time.monotonic() > deadline:
+            raise OpenVSwitchError(f"{name} does not answer after {START_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+def _stop(name: str, process: subprocess.Popen[bytes]) -> None:
+    """End a daemon; `ovs-vswitchd` is asked to take its kernel datapaths away first."""
+    if process.poll() is None:
+        arguments = ["exit", "--cleanup"] if name == SWITCH else ["exit"]
+        subprocess.run(
+            ["ovs-appctl", "--timeout=5", f"--target={name}", *arguments],
+            capture_output=True,
+            check=False,
+        )
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.warning("killed daemon=%s pid=%d reason=did-not-exit", name, process.pid)
+        process.kill()
+        process.wait()
+
+
+def _command(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    if result.returncode:
+        raise OpenVSwitchError(f"{' '.join(command)}: {result.stderr.strip()}")
+
+
+def main() -> int:
+    """Run the command given as arguments while Open vSwitch runs; return its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with ensure_running():
+            return subprocess.run(sys.argv[1:], check=False).returncode
+    except OpenVSwitchError as error:
+        log.error("openvswitch: %s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
