@@ -28,6 +28,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=4096)]
 Generation = Annotated[int, Field(ge=0, lt=2**63)]
 Target = Literal["bpf", "kmod", "user"]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 CustomizationId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 MAX_CUSTOMIZATIONS = 16
@@ -129,15 +130,15 @@ class ArtifactData(Message):
 class Counters(Message):
     """What a customization did since it was created; messages, not bytes."""
 
-    sent: int = 0
+    sent: Count = 0
     """Messages customized on their way out."""
-    received: int = 0
+    received: Count = 0
     """Messages restored on their way in."""
-    passed: int = 0
+    passed: Count = 0
     """Messages the module saw and left for the next, or unchanged."""
-    dropped: int = 0
-    errors: int = 0
-    too_big: int = 0
+    dropped: Count = 0
+    errors: Count = 0
+    too_big: Count = 0
     """Messages left unchanged because the wire form would not fit the MTU."""
 
 

@@ -1,0 +1,210 @@
+"""Manifests: a bad one is refused with its place; parameters are packed as C reads them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.manifest import Manifest, ManifestError, load, pack_parameters
+
+MODULES = Path(__file__).parents[2] / "kernel_tap" / "modules"
+
+GOOD = """
+name = "stamp"
+version = "1.2.3"
+summary = "Stamps each message"
+transport = "udp"
+targets = ["user", "bpf"]
+growth = 8
+client = { send = true }
+server = { receive = true }
+
+[[parameter]]
+name = "level"
+type = "u8"
+min = 1
+max = 9
+default = 5
+unit = "steps"
+meaning = "How much"
+
+[[parameter]]
+name = "mark"
+type = "u32"
+default = 0x01020304
+meaning = "What to write"
+
+[wire]
+summary = "A stamp"
+direction = "both"
+payload = "data"
+
+[[wire.field]]
+name = "magic"
+label = "Magic"
+type = "u16"
+value = 0xabcd
+
+[[wire.field]]
+name = "size"
+label = "Size"
+type = "u8"
+
+[[wire.field]]
+name = "rest"
+label = "Rest"
+type = "bytes"
+length_from = "size"
+"""
+
+
+def write(tmp_path: Path, text: str, folder: str = "stamp") -> Path:
+    path = tmp_path / folder / "manifest.toml"
+    path.parent.mkdir()
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(MODULES.glob("*/manifest.toml")), ids=str)
+def test_the_modules_here_have_good_manifests(path: Path) -> None:
+    manifest = load(path)
+    assert manifest.name == path.parent.name
+    assert len(pack_parameters(manifest, {})) == sum(p.size for p in manifest.parameters)
+
+
+def test_a_good_manifest_is_read(tmp_path: Path) -> None:
+    manifest = load(write(tmp_path, GOOD))
+    assert manifest.client.send
+    assert not manifest.client.receive
+    assert [field.name for field in manifest.wire.signature] == ["magic"]
+    assert [field.fixed_size for field in manifest.wire.fields] == [2, 1, None]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "fault"),
+    [
+        ('name = "stamp"', 'name = "Stamp!"', "name", "match pattern"),
+        ('name = "stamp"', "", "name", "required"),
+        ("growth = 8", "growth = -1", "growth", "greater than or equal to 0"),
+        ("growth = 8", "growth = 8\nsize = 8", "size", "not permitted"),
+        ("growth = 8", 'growth = "much"', "growth", "integer"),
+        ('"1.2.3"', '"one"', "version", "match pattern"),
+        ('["user", "bpf"]', "[]", "targets", "at least 1"),
+        ('["user", "bpf"]', '["vax"]', "targets.0", "'bpf', 'kmod' or 'user'"),
+        ("max = 9", "max = 256", "parameter.0", "max 256 does not fit u8"),
+        ("default = 5", "default = 0", "parameter.0", "default 0 is not within 1..9"),
+        ("default = 5", "", "parameter.0.default", "required"),
+        ('name = "mark"', 'name = "level"', "whole", "two parameters have the same name"),
+        ("value = 0xabcd", "value = 0x1abcd", "wire.field.0", "does not fit u16"),
+        ("value = 0xabcd", "", "wire", "no signature"),
+        ("value = 0xabcd", "value = 0xabcd\nlength = 2", "wire.field.0", "length of its own"),
+        ('name = "size"', 'name = "magic"', "wire", "two fields have the same name"),
+        ('length_from = "size"', 'length_from = "rest"', "wire", "no earlier integer field"),
+        ('length_from = "size"', "", "wire", "only the last field can be without length"),
+        ('length_from = "size"', 'length_from = "size"\nlength = 1', "wire.field.2", "exclude"),
+        ('length_from = "size"', "value = 1", "wire.field.2", "for integers only"),
+    ],
+)
+def test_a_bad_manifest_is_refused_with_file_and_place(
+    tmp_path: Path, old: str, new: str, place: str, fault: str
+) -> None:
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(ManifestError) as refused:
+        load(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert f" {place}: " in str(refused.value)
+    assert fault in str(refused.value)
+
+
+def test_too_many_parameters_are_refused(tmp_path: Path) -> None:
+    many = "".join(
+        f'[[parameter]]\nname = "p{n}"\ntype = "u64"\ndefault = 0\nmeaning = "m"\n'
+        for n in range(9)
+    )
+    with pytest.raises(ManifestError, match="more than 64 bytes"):
+        load(write(tmp_path, GOOD.replace("[wire]", many + "[wire]", 1)))
+
+
+@pytest.mark.parametrize("text", ["name = ", "\x00", "[[wire]]\n[wire]"])
+def test_what_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ManifestError, match=r"manifest\.toml: "):
+        load(write(tmp_path, text))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    path.write_bytes(b'name = "\xff"')
+    with pytest.raises(ManifestError, match=r"manifest\.toml: "):
+        load(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="No such file"):
+        load(tmp_path / "stamp" / "manifest.toml")
+
+
+def test_the_folder_is_named_as_the_module(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="folder must be named 'stamp'"):
+        load(write(tmp_path, GOOD, folder="other"))
+
+
+def test_parameters_are_packed_in_order_unpadded_and_little_endian(tmp_path: Path) -> None:
+    manifest = load(write(tmp_path, GOOD))
+    assert pack_parameters(manifest, {}) == b"\x05\x04\x03\x02\x01"
+    assert pack_parameters(manifest, {"mark": 1, "level": 9}) == b"\x09\x01\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"colour": 1}, "stamp has no parameter 'colour'; it has: level, mark"),
+        ({"level": 0}, "level = 0 is not within 1..9 steps"),
+        ({"level": 10}, "level = 10 is not within 1..9 steps"),
+        ({"mark": -1}, "mark = -1 is not within 0..4294967295"),
+        ({"mark": 2**32}, "is not within 0..4294967295"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(
+    tmp_path: Path, values: dict[str, int], fault: str
+) -> None:
+    with pytest.raises(ManifestError) as refused:
+        pack_parameters(load(write(tmp_path, GOOD)), values)
+    assert fault in str(refused.value)
+
+
+SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
+
+
+@given(st.lists(st.sampled_from(sorted(SIZES)), max_size=8), st.data())
+def test_packed_parameters_can_be_read_back(types: list[str], data: st.DataObject) -> None:
+    wanted = {
+        f"p{n}": data.draw(st.integers(0, 2 ** (8 * SIZES[t]) - 1)) for n, t in enumerate(types)
+    }
+    manifest = Manifest.model_validate(
+        {
+            "name": "m",
+            "version": "1.0.0",
+            "summary": "",
+            "transport": "udp",
+            "targets": ["user"],
+            "growth": 0,
+            "client": {},
+            "server": {},
+            "parameter": [
+                {"name": f"p{n}", "type": t, "default": 0, "meaning": ""}
+                for n, t in enumerate(types)
+            ],
+            "wire": {
+                "summary": "",
+                "direction": "both",
+                "field": [{"name": "f", "label": "F", "type": "u8", "value": 1}],
+            },
+        }
+    )
+    packed, found = pack_parameters(manifest, wanted), {}
+    for n, t in enumerate(types):
+        found[f"p{n}"], packed = int.from_bytes(packed[: SIZES[t]], "little"), packed[SIZES[t] :]
+    assert found == wanted
+    assert packed == b""
