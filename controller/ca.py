@@ -76,6 +76,7 @@ def initialise(state: StateFolder, config: NcoConfig) -> None:
 def issue_host(state: StateFolder, name: str, folder: Path) -> Credentials:
     """Write the credentials of host `name` into `folder`, which is made where missing.
 
+    The certificate is for clients only: a host that is named as the NCO cannot pass for it.
     Raises ConfigError on a bad name, on an unusable state folder, and where `folder` holds
     credentials already.
     """
@@ -85,8 +86,6 @@ def issue_host(state: StateFolder, name: str, folder: Path) -> Credentials:
         raise ConfigError(
             f"{name!r} is not a host name: one DNS label, lower-case letters, digits and '-'"
         ) from error
-    if name == NCO_NAME:
-        raise ConfigError(f"{NCO_NAME!r} is the NCO's own name: give the host another")
     credentials = Credentials(folder)
     if credentials.key.exists():
         raise ConfigError(f"{credentials.key} exists: remove it to issue new credentials there")

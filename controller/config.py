@@ -32,9 +32,14 @@ def split_endpoint(text: str, default_port: int | None = None) -> tuple[str, int
     address, colon, port = text.partition(":")
     if not colon and default_port is not None:
         port = str(default_port)
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{text!r} is not ADDRESS:PORT, like 10.10.0.5:{CONTROL_PORT}")
-    return str(IPv4Address(address)), int(port)
+    try:
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{port!r} is not a port")
+        return str(IPv4Address(address)), int(port)
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is not ADDRESS:PORT, like 10.10.0.5:{CONTROL_PORT} ({error})"
+        ) from error
 
 
 def _checked_endpoint(text: str) -> str:

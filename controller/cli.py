@@ -1,0 +1,313 @@
+"""`nco`: the operator's command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from controller import ca, cli_print
+from controller.cli_client import CommandError, connected
+from controller.cli_intents import Follower, IntentOptions, read_intent
+from controller.config import (
+    KERNEL_TAP,
+    ConfigError,
+    NcoConfig,
+    find_state,
+    split_endpoint,
+)
+from controller.errors import Refusal
+from controller.modules import ModuleLibrary
+from controller.phases import Phase
+from wire.identity import CONTROL_PORT
+from wire.manifest import explain
+
+app = typer.Typer(
+    name="nco",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="""
+    Customize application flows across a network.
+
+    A first session:
+
+      nco init --address 10.10.0.5            make the state folder and its CA
+      nco host add h1 --out /etc/l45/h1       credentials for a host's agent
+      nco host list                           hosts whose agents are connected
+      nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq
+      nco show tag-dns
+      nco revoke tag-dns
+
+    The state folder is --state, else the environment's L45_STATE, else /var/lib/l45.
+    """,
+)
+host_app = typer.Typer(no_args_is_help=True, help="Hosts and their credentials.")
+module_app = typer.Typer(no_args_is_help=True, help="Modules that intents can use.")
+app.add_typer(host_app, name="host")
+app.add_typer(module_app, name="module")
+
+State = Annotated[
+    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
+What = Annotated[
+    str, typer.Argument(metavar="MODULE|FILE.toml", help="A module, or a file with an intent.")
+]
+Name = Annotated[str | None, typer.Option("--name", help="The intent's name, one DNS label.")]
+Clients = Annotated[
+    list[str] | None,
+    typer.Option("--client", metavar="HOST[:PROCESS]", help="Who asks; may be repeated."),
+]
+Servers = Annotated[
+    list[str] | None,
+    typer.Option("--server", metavar="HOST[:PROCESS]", help="Who answers; may be repeated."),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="The servers' port; default: the module's."),
+]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--mirror", metavar="HOST", help="A middlebox that gets a copy of the traffic."),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=NUMBER", help="A parameter of the module."),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait.")
+]
+
+
+@app.command()
+def init(
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", metavar="ADDRESS[:PORT]", help="Where agents reach the control channel."
+        ),
+    ],
+    state: State = None,
+) -> None:
+    """Make the state folder: settings, certification authority, artifact signer.
+
+    Example: nco init --address 10.10.0.5
+
+    A folder that is one already is left as it is: its keys are what the agents trust.
+    """
+    folder = find_state(state)
+    try:
+        control, port = split_endpoint(address, CONTROL_PORT)
+        config = NcoConfig(control=f"{control}:{port}", listen=f"0.0.0.0:{port}")
+        ca.initialise(folder, config)
+    except ValidationError as error:
+        raise CommandError(explain(error)) from error
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    cli_print.line(f"{folder.path} is ready; agents will connect to {config.control}")
+    cli_print.line(f"next: nco host add NAME --out DIR --state {folder.path}")
+
+
+@app.command()
+def status(state: State = None, json: Json = False) -> None:
+    """Show whether the service runs, and what is connected to it."""
+    with connected(find_state(state)) as client:
+        answer = client.status()
+    cli_print.print_json(answer) if json else cli_print.print_status(answer)
+
+
+@host_app.command("add")
+def host_add(
+    name: Annotated[str, typer.Argument(help="The host's name: one DNS label.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write to.")],
+    state: State = None,
+) -> None:
+    """Write the credentials for a host's agent: ca.pem, cert.pem, key.pem, signer.pem.
+
+    Example: nco host add h1 --out /tmp/h1; then move the folder to the host, by a way that keeps
+    key.pem secret. The service need not run.
+    """
+    credentials = ca.issue_host(find_state(state), name, out)
+    cli_print.line(f"credentials of {name} are in {credentials.folder}; key.pem is its secret")
+
+
+@host_app.command("list")
+def host_list(state: State = None, json: Json = False) -> None:
+    """Show the hosts whose agents have connected at least once."""
+    with connected(find_state(state)) as client:
+        answer = client.hosts()
+    cli_print.print_json(answer) if json else cli_print.print_hosts(answer)
+
+
+@module_app.command("list")
+def module_list(state: State = None, json: Json = False) -> None:
+    """Show the modules in the modules folder."""
+    with connected(find_state(state)) as client:
+        answer = client.modules()
+    cli_print.print_json(answer) if json else cli_print.print_modules(answer)
+
+
+@app.command()
+def apply(
+    what: What,
+    *,
+    name: Name = None,
+    client: Clients = None,
+    server: Servers = None,
+    port: Port = None,
+    mirror: Mirror = None,
+    param: Parameters = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = 60.0,
+    state: State = None,
+) -> None:
+    r"""Deploy an intent, and show how it converges.
+
+    Example: nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq --mirror mb
+
+    Example: nco apply tag-dns.toml, with the same in a file:
+
+      name = "tag-dns"
+      module = "dns_app_tag"
+      \[\[client]]
+      host = "h1"
+      process = "dig"
+      \[\[server]]
+      host = "dns"
+      process = "dnsmasq"
+      \[middlebox]
+      host = "mb"
+
+    First every host learns to receive; once all have confirmed, sending is switched on.
+    Applying the same again changes nothing.
+
+    The exit code is 1 when the intent is refused, when it fails (then nothing of it is left
+    anywhere), and when it is not active in time.
+    """
+    intent = read_intent(
+        what,
+        _options(name=name, client=client, server=server, port=port, mirror=mirror, param=param),
+    )
+    with connected(find_state(state)) as nco:
+        follower = Follower(nco, intent.name, timeout)
+        answer = nco.apply(intent)
+        if no_wait:
+            cli_print.line(f"{intent.name} is in phase {answer.phase}")
+        else:
+            follower.until_active()
+
+
+@app.command()
+def plan(
+    what: What,
+    *,
+    name: Name = None,
+    client: Clients = None,
+    server: Servers = None,
+    port: Port = None,
+    mirror: Mirror = None,
+    param: Parameters = None,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show what `nco apply` with the same arguments would do, without doing it."""
+    intent = read_intent(
+        what,
+        _options(name=name, client=client, server=server, port=port, mirror=mirror, param=param),
+    )
+    with connected(find_state(state)) as nco:
+        answer = nco.plan(intent)
+    cli_print.print_json(answer) if json else cli_print.print_plan(answer)
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="One intent; left out: all.")] = None,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show intents: phase, hosts, customizations as wanted and as they are, counters, mirrors."""
+    with connected(find_state(state)) as nco:
+        if name is None:
+            answers = nco.intents()
+            cli_print.print_json(answers) if json else cli_print.print_intents(answers)
+            return
+        answer = nco.intent(name)
+    if answer.phase == Phase.GONE:
+        raise CommandError(f"intent {name!r} is gone: it was revoked")
+    cli_print.print_json(answer) if json else cli_print.print_intent(answer)
+
+
+@app.command()
+def revoke(
+    name: str, no_wait: NoWait = False, timeout: Timeout = 60.0, state: State = None
+) -> None:
+    """Take an intent away: sending off, drained, receiving off, removed.
+
+    Example: nco revoke tag-dns
+    """
+    with connected(find_state(state)) as nco:
+        follower = Follower(nco, name, timeout)
+        answer = nco.revoke(name)
+        if no_wait:
+            cli_print.line(f"{name} is in phase {answer.phase}")
+        else:
+            follower.until_gone()
+
+
+@app.command()
+def dissector(
+    module: str,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: standard output.")
+    ] = None,
+    state: State = None,
+) -> None:
+    """Write the Wireshark dissector of a module's wire format.
+
+    Example: nco dissector dns_app_tag -o l45.lua; wireshark -X lua_script:l45.lua capture.pcapng
+    """
+    # Imported here: only this command needs the template engine.
+    from dissectors.generate import generate  # noqa: PLC0415
+
+    folder = find_state(state)
+    modules = folder.load_config().modules if folder.config.exists() else KERNEL_TAP / "modules"
+    text = generate(ModuleLibrary(modules).manifest(module))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+        cli_print.line(f"{out} is written; use it as `wireshark -X lua_script:{out}`")
+
+
+def _options(
+    *,
+    name: str | None,
+    client: list[str] | None,
+    server: list[str] | None,
+    port: int | None,
+    mirror: str | None,
+    param: list[str] | None,
+) -> IntentOptions:
+    return IntentOptions(name, client or [], server or [], port, mirror, param or [])
+
+
+def main() -> None:
+    """Run the command; what it cannot do is one line on standard error and exit code 1."""
+    try:
+        app()
+    except (CommandError, ConfigError, Refusal, OSError, ValueError) as error:
+        sys.stderr.write(f"nco: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The `nco` command's connection to the service: REST over the state folder's Unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import TypeAdapter
+
+from controller.api import HostView, IntentView, ModuleView, PlanView, StatusView
+from controller.config import StateFolder
+from controller.intent import Intent
+
+T = TypeVar("T")
+
+TIME_LIMIT = 10.0
+"""Seconds that the service has for one answer."""
+
+
+class CommandError(Exception):
+    """The command cannot do what was asked; the text says why and what to do."""
+
+
+class Unreachable(CommandError):
+    """Nobody answers on the service's socket."""
+
+
+class NcoClient:
+    """Typed calls of the REST API; all raise CommandError with the service's words."""
+
+    def __init__(self, state: StateFolder) -> None:
+        self._state = state
+        transport = httpx.HTTPTransport(uds=str(state.rest_socket))
+        self._http = httpx.Client(transport=transport, base_url="http://nco", timeout=TIME_LIMIT)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def status(self) -> StatusView:
+        """Return the state of the service."""
+        return self._call("GET", "/status", StatusView)
+
+    def hosts(self) -> list[HostView]:
+        """Return all hosts."""
+        return self._call("GET", "/hosts", list[HostView])
+
+    def modules(self) -> list[ModuleView]:
+        """Return all modules."""
+        return self._call("GET", "/modules", list[ModuleView])
+
+    def intents(self) -> list[IntentView]:
+        """Return all intents."""
+        return self._call("GET", "/intents", list[IntentView])
+
+    def intent(self, name: str) -> IntentView:
+        """Return one intent."""
+        return self._call("GET", f"/intents/{name}", IntentView)
+
+    def plan(self, intent: Intent) -> PlanView:
+        """Return what applying would do."""
+        return self._call("POST", "/intents/plan", PlanView, intent)
+
+    def apply(self, intent: Intent) -> IntentView:
+        """Begin to deploy."""
+        return self._call("PUT", f"/intents/{intent.name}", IntentView, intent)
+
+    def revoke(self, name: str) -> IntentView:
+        """Begin to take away."""
+        return self._call("DELETE", f"/intents/{name}", IntentView)
+
+    def _call(self, method: str, path: str, kind: type[T], body: Intent | None = None) -> T:
+        json = body.model_dump(mode="json") if body else None
+        try:
+            answer = self._http.request(method, path, json=json)
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"the service does not answer within {TIME_LIMIT:g} s") from error
+        except httpx.TransportError as error:
+            raise Unreachable(self._not_running(error)) from error
+        if answer.is_error:
+            raise CommandError(_detail(answer))
+        return TypeAdapter(kind).validate_json(answer.content)
+
+    def _not_running(self, error: httpx.TransportError) -> str:
+        folder = self._state.path
+        if not self._state.config.exists():
+            return (
+                f"{folder} is no state folder: make one with `nco init --state {folder} "
+                "--address ADDRESS`, or name another by --state or L45_STATE"
+            )
+        return (
+            f"nobody answers on {self._state.rest_socket} ({error}): the NCO service does not "
+            f"run. It is started by `L45_STATE={folder} ryu-manager apps/nco.py`, or without "
+            f"switches by `python -m controller.service --state {folder} --grace 0`"
+        )
+
+
+@contextmanager
+def connected(state: StateFolder) -> Iterator[NcoClient]:
+    """Return a client for the block."""
+    client = NcoClient(state)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        body: Any = answer.json()
+        return str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the service answers {answer.status_code}: {answer.text[:500]}"

@@ -1,0 +1,240 @@
+"""How the `nco` command prints: aligned plain lines, coloured on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, TypeAdapter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from controller.api import (
+    CustomizationView,
+    EventView,
+    HostView,
+    IntentHostView,
+    IntentView,
+    MirrorView,
+    ModuleView,
+    PlanView,
+    StatusView,
+)
+from controller.intent import Client, Server
+from controller.phases import Phase
+from wire.match import Match
+
+STYLES = {Phase.ACTIVE: "green", Phase.FAILED: "red", Phase.GONE: "green"}
+WIDE = 200
+"""Columns when the output is not a terminal."""
+
+console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, emoji=False)
+
+
+def line(text: str, style: str = "") -> None:
+    """Print one line as it is, however long."""
+    console.print(Text(text, style), soft_wrap=True)
+
+
+def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
+    """Print what the service answered."""
+    kind: TypeAdapter[object] = TypeAdapter(object)
+    sys.stdout.write(kind.dump_json(value, indent=2).decode() + "\n")
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under titles; nothing where there are none."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        grid.add_column(title, overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(str(cell)) for cell in row))
+    if grid.row_count:
+        console.print(grid)
+
+
+def print_status(status: StatusView) -> None:
+    """Print the state of the service."""
+    switches = ", ".join(f"s{dpid}" for dpid in status.switches) or "none"
+    line(f"service    runs, process {status.pid}")
+    line(f"control    {status.control}, listening on {status.listen}")
+    line(f"hosts      {status.hosts_connected} of {status.hosts} connected")
+    line(f"intents    {status.intents}")
+    line(f"switches   {switches if status.application_connected else 'no Ryu application'}")
+
+
+def print_hosts(hosts: Sequence[HostView]) -> None:
+    """Print the hosts."""
+    if not hosts:
+        line(
+            "no host yet: a host is known once its agent has connected (`nco host add`, `dca run`)"
+        )
+    table(
+        ("HOST", "AGENT", "ADDRESS", "TAP", "GENERATION", "CUSTOMIZATIONS", "SWITCH", "KERNEL"),
+        (
+            (
+                host.name,
+                _agent(connected=host.connected),
+                ", ".join(host.addresses),
+                host.tap or f"none: {host.tap_error or 'no reason given'}",
+                _generation(host),
+                host.customizations,
+                host.switch or "-",
+                host.kernel,
+            )
+            for host in hosts
+        ),
+    )
+    for host in hosts:
+        if host.error:
+            line(f"{host.name} refuses generation {host.generation_wanted}: {host.error}", "red")
+
+
+def print_modules(modules: Sequence[ModuleView]) -> None:
+    """Print the modules."""
+    table(
+        ("MODULE", "VERSION", "FOR", "TARGETS", "PARAMETERS", "SUMMARY"),
+        (
+            (
+                module.name,
+                module.version or "-",
+                f"{module.transport or '?'} {module.server_port or 'any port'}",
+                ", ".join(module.targets),
+                ", ".join(f"{p.name}={p.default}" for p in module.parameters) or "-",
+                module.summary or f"unusable: {module.error}",
+            )
+            for module in modules
+        ),
+    )
+
+
+def print_intents(intents: Sequence[IntentView]) -> None:
+    """Print one line for each intent."""
+    if not intents:
+        line("no intents: `nco apply --help` shows how to make one")
+    table(
+        ("INTENT", "PHASE", "MODULE", "CLIENTS", "SERVERS", "NOTE"),
+        (
+            (
+                intent.name,
+                intent.phase,
+                intent.spec.module,
+                ", ".join(map(endpoint, intent.spec.clients)),
+                ", ".join(map(endpoint, intent.spec.servers)),
+                intent.error or _waiting(intent) or "-",
+            )
+            for intent in intents
+        ),
+    )
+
+
+def print_intent(intent: IntentView) -> None:
+    """Print all about one intent."""
+    spec = intent.spec
+    line(f"intent {intent.name}: {intent.phase}", STYLES.get(intent.phase, "yellow"))
+    line(
+        f"module {spec.module}, clients {', '.join(map(endpoint, spec.clients))}, "
+        f"servers {', '.join(map(endpoint, spec.servers))}"
+    )
+    if intent.error:
+        line(f"error: {intent.error}", "red")
+    if intent.waiting:
+        line(f"waiting for {_waiting(intent)}", "yellow")
+    table(
+        ("HOST", "AGENT", "GENERATION", "SIDE", "RECEIVE", "SEND", "COUNTERS", "MATCH"),
+        (
+            (
+                host.name,
+                _agent(connected=host.connected),
+                _generation(host),
+                item.side,
+                _switch(wanted=item.receive_wanted, actual=item.receive),
+                _switch(wanted=item.send_wanted, actual=item.send),
+                _counters(item),
+                match_text(item.match),
+            )
+            for host in intent.hosts
+            for item in host.customizations
+        ),
+    )
+    for mirror in intent.mirrors:
+        line(mirror_text(mirror))
+
+
+def print_plan(plan: PlanView) -> None:
+    """Print what would be done, in order."""
+    line(f"intent {plan.name} would go through these steps; each ends when every host confirmed:")
+    for number, step in enumerate(plan.steps, start=1):
+        line(f"{number}. {step.phase}")
+        for change in step.changes:
+            line(
+                f"   {change.host:<12} {change.side:<6} receive {_on(change.receive):<3} "
+                f"send {_on(change.send):<3} {change.module} ({change.target}) "
+                f"on {match_text(change.match)}"
+            )
+    for mirror in plan.mirrors:
+        line(f"switches copy {mirror}")
+
+
+def event_text(event: EventView, began: float) -> str:
+    """Return an event as one line, with the seconds since `began`."""
+    who = f"{event.host} " if event.host else ""
+    return f"{max(0.0, event.at - began):8.3f} s  {event.phase:<9}  {who}{event.text}"
+
+
+def mirror_text(mirror: MirrorView) -> str:
+    """Return a mirror as one line."""
+    where = f" on s{mirror.switch} port {mirror.switch_port}" if mirror.switch is not None else ""
+    why = f" ({mirror.reason})" if mirror.reason else ""
+    return (
+        f"mirror {mirror.transport} {mirror.server}:{mirror.port} -> {mirror.middlebox}: "
+        f"{mirror.state}{where}{why}, {mirror.packets} packets"
+    )
+
+
+def match_text(match: Match) -> str:
+    """Return a match in words."""
+    words: list[str] = [match.transport]
+    words += [f"process {match.process}"] if match.process else ["any process"]
+    words += [f"thread {match.thread}"] if match.thread else []
+    words += [f"local port {match.local_port}"] if match.local_port else []
+    if match.remote:
+        remote = str(match.remote).removesuffix("/32")
+        words.append(f"to {remote}" + (f":{match.remote_port}" if match.remote_port else ""))
+    return " ".join(words)
+
+
+def endpoint(end: Client | Server) -> str:
+    """Return an endpoint as the command line takes it."""
+    return f"{end.host}:{end.process}" if end.process else end.host
+
+
+def _waiting(intent: IntentView) -> str:
+    return "; ".join(f"{host}: {reason}" for host, reason in sorted(intent.waiting.items()))
+
+
+def _agent(*, connected: bool) -> str:
+    return "connected" if connected else "away"
+
+
+def _generation(host: HostView | IntentHostView) -> str:
+    confirmed = "-" if host.generation_confirmed is None else host.generation_confirmed
+    return f"{confirmed} of {host.generation_wanted}"
+
+
+def _on(state: bool) -> str:
+    return "on" if state else "off"
+
+
+def _switch(*, wanted: bool, actual: bool | None) -> str:
+    if actual == wanted:
+        return _on(wanted)
+    return f"{'?' if actual is None else _on(actual)} (wanted {_on(wanted)})"
+
+
+def _counters(item: CustomizationView) -> str:
+    if item.error:
+        return f"error: {item.error}"
+    counts = item.counters.model_dump() if item.counters else {}
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "-"
