@@ -1,0 +1,198 @@
+"""The eBPF tap's program set: one per kernel, pinned in a BPF file system of its own.
+
+Under `RUN/bpf`: `maps/`, `links/` (cgroup hooks), `programs/` (what interfaces get). The last
+pin made is `programs/l45_ingress`: with it the installation is whole; without it, what is there is
+left over from a crash and made anew. `RUN/lock` serialises drivers of different namespaces.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from host_agent import libbpf
+from host_agent.bpf_abi import PLACE_ANSWER
+from host_agent.tap import TapError
+
+logger = logging.getLogger(__name__)
+
+RUN = Path("/run/l45")
+TAP_OBJECT = Path(__file__).parents[1] / "build" / "bpf" / "tap.bpf.o"
+
+CGROUP_HOOKS = ("l45_sock_create", "l45_post_bind4", "l45_connect4", "l45_sendmsg4")
+OPEN_SOCKETS = "l45_open_sockets"
+INTERFACE_HOOKS = ("l45_egress", "l45_ingress")
+LAST = INTERFACE_HOOKS[-1]
+
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+
+
+def unavailable() -> str | None:
+    """Return why this process cannot use the eBPF tap on this kernel, or None."""
+    release = re.match(r"(\d+)\.(\d+)", platform.release())
+    if release is None or (int(release[1]), int(release[2])) < (6, 1):
+        return f"the bpf tap needs Linux 6.1 or newer, this is {platform.release()}"
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        return "the kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF)"
+    if "cgroup2" not in Path("/proc/filesystems").read_text():
+        return "the kernel has no cgroup2"
+    if not all(_capabilities() >> needed & 1 for needed in (CAP_NET_ADMIN, CAP_SYS_ADMIN)):
+        return "CAP_SYS_ADMIN and CAP_NET_ADMIN are needed: run as root"
+    try:
+        libbpf.library()
+    except libbpf.LibbpfError as error:
+        return str(error)
+    return None
+
+
+def _capabilities() -> int:
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(found[1], 16) if found else 0
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the lock of all drivers of this program set; the kernel frees it if we die."""
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def installed(run: Path = RUN) -> bool:
+    """Whether a whole program set is pinned under `run`."""
+    return (run / "bpf" / "programs" / LAST).exists()
+
+
+def install(run: Path = RUN, tap_object: Path | None = None) -> None:
+    """Load and pin the program set and hook it into the cgroup root; again changes nothing.
+
+    Raises TapError.
+    """
+    with locked(run):
+        install_locked(run, tap_object)
+
+
+def install_locked(run: Path, tap_object: Path | None = None) -> None:
+    """Do what `install` does, for a caller that holds the lock."""
+    if reason := unavailable():
+        raise TapError(reason)
+    if installed(run):
+        return
+    source = tap_object or Path(os.environ.get("L45_TAP_OBJECT", TAP_OBJECT))
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise TapError(f"no tap object: {error}; `make setup` builds it") from error
+    cgroup = cgroup_root()
+    _mount(run / "bpf")
+    _remove_pins(run)
+    try:
+        _load(run, data, cgroup)
+    except (libbpf.LibbpfError, OSError) as error:
+        _remove_pins(run)
+        raise TapError(f"cannot install the bpf tap: {error}") from error
+    logger.info("tap_installed run=%s cgroup=%s", run, cgroup)
+
+
+def cgroup_root() -> Path:
+    """Return where the cgroup v2 hierarchy is mounted and can be reached.
+
+    Raises TapError. It cannot be reached from the private mounts of Mininet's hosts and of
+    `ip netns exec`; a set installed there would be that host's alone.
+    """
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split(" ")
+        if kind == "cgroup2" and (Path(where) / "cgroup.procs").exists():
+            return Path(where)
+    raise TapError(
+        "no cgroup2 file system can be reached from here; in a network namespace with a /sys of "
+        "its own, load the tap from outside first (`dca tap load`)"
+    )
+
+
+def _mounted(path: Path) -> bool:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return any(line.split(" ")[1:3] == [str(path), "bpf"] for line in lines)
+
+
+def _mount(path: Path) -> None:
+    """Mount a BPF file system, unless there is one."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _mounted(path):
+        return
+    _command("mount", "-t", "bpf", "-o", "mode=0700", "l45", str(path))
+
+
+def _command(*arguments: str) -> None:
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TapError(f"{' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _load(run: Path, data: bytes, cgroup: Path) -> None:
+    pins = run / "bpf"
+    for folder in ("maps", "links", "programs"):
+        (pins / folder).mkdir(mode=0o700)
+    with libbpf.BpfObject(data, "l45_tap", pins / "maps") as tap:
+        tap.load()
+        programs, attach_types = tap.programs, tap.attach_types
+        _set_answer(pins, programs["l45_answer"])
+        # Hooks before the iterator: a socket made in between is seen by one of them.
+        _attach_cgroup(pins, cgroup, programs, attach_types)
+        libbpf.run_iterator(programs[OPEN_SOCKETS], attach_types[OPEN_SOCKETS])
+        for name in INTERFACE_HOOKS:
+            libbpf.obj_pin(programs[name], pins / "programs" / name)
+
+
+def _set_answer(pins: Path, program: int) -> None:
+    dispatch = libbpf.Map.pinned(pins / "maps" / "l45_dispatch", 4, 4)
+    try:
+        dispatch.update(PLACE_ANSWER.to_bytes(4, "little"), program.to_bytes(4, "little"))
+    finally:
+        dispatch.close()
+
+
+def _attach_cgroup(
+    pins: Path, cgroup: Path, programs: dict[str, int], attach_types: dict[str, int]
+) -> None:
+    folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in CGROUP_HOOKS:
+            link = libbpf.link_create(programs[name], folder, attach_types[name])
+            try:
+                libbpf.obj_pin(link, pins / "links" / name)
+            finally:
+                os.close(link)
+    finally:
+        os.close(folder)
+
+
+def _remove_pins(run: Path) -> None:
+    """Remove all pins; what made the installation whole first, the maps last."""
+    for name in ("programs", "links", "maps"):
+        folder = run / "bpf" / name
+        for pin in sorted(folder.iterdir(), reverse=True) if folder.exists() else ():
+            pin.unlink()
+        if folder.exists():
+            folder.rmdir()
+
+
+def remove_locked(run: Path) -> None:
+    """Remove the program set and the mount, for a caller that holds the lock."""
+    pins = run / "bpf"
+    _remove_pins(run)
+    if _mounted(pins):
+        _command("umount", str(pins))
+    if pins.exists():
+        pins.rmdir()
+    logger.info("tap_uninstalled run=%s", run)

@@ -1,0 +1,236 @@
+"""What the maps of the eBPF tap say, and how they are changed so that a crash breaks nothing.
+
+All state of the driver is in these maps: the set of each namespace (customizations by index), the
+table of customizations, their counters, the modules in the slots of the dispatch table. An index
+or a slot is in use while a set refers to it, so what a crash leaves behind is free by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from host_agent import libbpf
+from host_agent.bpf_abi import (
+    FLAG_RECEIVE,
+    FLAG_SEND,
+    ID,
+    MODULES_MAX,
+    TABLE_MAX,
+    AttachedStruct,
+    CountersStruct,
+    CustomizationStruct,
+    ModuleStruct,
+    SetStruct,
+    place,
+    sum_counters,
+)
+from host_agent.tap import TapError
+from wire.messages import MAX_CUSTOMIZATIONS, Counters
+
+FIRST = bytes(4)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A customization in a namespace's set."""
+
+    index: int
+    flags: int
+    entry: bytes
+    """struct l45_customization."""
+
+    @property
+    def id(self) -> str:
+        """The customization's id, hexadecimal."""
+        return self.entry[:ID].hex()
+
+    @property
+    def slot(self) -> int:
+        """The slot of its module."""
+        return int(CustomizationStruct.from_buffer_copy(self.entry).slot)
+
+    @property
+    def receive(self) -> bool:
+        """Whether it is attached for arriving messages."""
+        return bool(self.flags & FLAG_RECEIVE)
+
+    @property
+    def send(self) -> bool:
+        """Whether it is attached for leaving messages."""
+        return bool(self.flags & FLAG_SEND)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module artifact in a slot of the dispatch table."""
+
+    digest: str
+    name: str
+    holder: int
+    """Cookie of the namespace whose driver loaded it and did not apply a set since, or 0."""
+
+
+def plan(
+    wanted: Sequence[tuple[bytes, int]], own: Iterable[Member], used: set[int]
+) -> list[Member]:
+    """Give each wanted customization (entry, flags) an index, in order.
+
+    One that is there already with the same entry keeps its index; all others get an index that
+    no set uses, because an entry must not change under a packet. Raises TapError where the table
+    is full.
+    """
+    present = {member.entry: member.index for member in own}
+    fresh = [entry for entry, _ in wanted if entry not in present]
+    free = list(islice((i for i in range(TABLE_MAX) if i not in used), len(fresh)))
+    if len(free) < len(fresh):
+        raise TapError(f"all {TABLE_MAX} customizations of this kernel are in use")
+    present |= dict(zip(fresh, free, strict=True))
+    return [Member(present[entry], flags, entry) for entry, flags in wanted]
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+class Tables:
+    """The pinned maps, open."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        def pinned(name: str, key_size: int, value_size: int) -> libbpf.Map:
+            opened = libbpf.Map.pinned(folder / name, key_size, value_size)
+            stack.callback(opened.close)
+            return opened
+
+        # A per-CPU map gives a value for each CPU, its size a multiple of eight.
+        counts_size = ctypes.sizeof(CountersStruct) * libbpf.possible_cpus()
+        self._sets = pinned("l45_namespaces", 8, 4)
+        self._entries = pinned("l45_customizations", 4, ctypes.sizeof(CustomizationStruct))
+        self._counts = pinned("l45_counts", 4, counts_size)
+        self._modules = pinned("l45_modules", 4, ctypes.sizeof(ModuleStruct))
+        self._dispatch = pinned("l45_dispatch", 4, 4)
+        self._no_counts = bytes(counts_size)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, run: Path) -> Iterator[Tables]:
+        """Open the maps pinned under `run`."""
+        with ExitStack() as stack:
+            yield cls(run / "bpf" / "maps", stack)
+
+    def namespaces(self) -> list[int]:
+        """Cookies of the namespaces that have a set."""
+        return [int.from_bytes(key, "little") for key in self._sets.keys()]  # noqa: SIM118
+
+    def members(self, cookie: int) -> list[Member]:
+        """Return the set of a namespace, the first to be asked first."""
+        number = self._sets.lookup(cookie.to_bytes(8, "little"))
+        if number is None:
+            return []
+        inner = libbpf.Map.by_id(int.from_bytes(number, "little"), 4, ctypes.sizeof(SetStruct))
+        try:
+            content = SetStruct.from_buffer_copy(inner.lookup(FIRST) or bytes(1024))
+        finally:
+            inner.close()
+        return [self._member(attached) for attached in content.entries[: content.count]]
+
+    def _member(self, attached: AttachedStruct) -> Member:
+        entry = self._entries.lookup(_key(attached.index))
+        return Member(attached.index, attached.flags, entry or bytes(1024))
+
+    def everything(self) -> list[Member]:
+        """Return the members of all sets."""
+        return [member for cookie in self.namespaces() for member in self.members(cookie)]
+
+    def counters(self, index: int) -> Counters:
+        """Return what the customization at `index` did."""
+        return Counters(**sum_counters(self._counts.lookup(_key(index)) or b""))
+
+    def switch(self, cookie: int, members: Sequence[Member]) -> None:
+        """Make `members` the set of the namespace, in one step.
+
+        When this returns, no packet is under way with the old set any more (the kernel waits).
+        """
+        own = self.members(cookie)
+        counts = {member.id: member.index for member in own}
+        there = {member.index for member in own}
+        for member in members:
+            if member.index not in there:
+                before = counts.get(member.id)
+                carried = None if before is None else self._counts.lookup(_key(before))
+                self._counts.update(_key(member.index), carried or self._no_counts)
+                self._entries.update(_key(member.index), member.entry)
+        if members:
+            self._replace(cookie, members)
+        else:
+            self._sets.delete(cookie.to_bytes(8, "little"))
+
+    def _replace(self, cookie: int, members: Sequence[Member]) -> None:
+        if len(members) > MAX_CUSTOMIZATIONS:
+            raise TapError(f"a namespace has at most {MAX_CUSTOMIZATIONS} customizations")
+        content = SetStruct(count=len(members))
+        for position, member in enumerate(members):
+            content.entries[position] = AttachedStruct(member.index, member.flags)
+        inner = libbpf.Map.create_array("l45_set", ctypes.sizeof(SetStruct), 1)
+        try:
+            inner.update(FIRST, bytes(content))
+            self._sets.update(cookie.to_bytes(8, "little"), _key(inner.fd))
+        finally:
+            inner.close()
+
+    def modules(self) -> dict[int, Module]:
+        """Return the loaded modules by slot."""
+        found = {}
+        for slot in range(MODULES_MAX):
+            raw = self._modules.lookup(_key(slot)) or bytes(1024)
+            entry = ModuleStruct.from_buffer_copy(raw)
+            if any(entry.digest):
+                name = entry.name.decode(errors="replace")
+                found[slot] = Module(bytes(entry.digest).hex(), name, entry.holder)
+        return found
+
+    def slot_of(self, digest: str) -> int | None:
+        """Return the slot of a loaded module, or None."""
+        slots = (slot for slot, module in self.modules().items() if module.digest == digest)
+        return next(slots, None)
+
+    def add_module(self, module: Module, send: int, receive: int) -> None:
+        """Put a module's programs (file descriptors) into a free slot; its entry comes last.
+
+        Raises TapError where no slot is free.
+        """
+        taken = self.modules()
+        slot = next((slot for slot in range(MODULES_MAX) if slot not in taken), None)
+        if slot is None:
+            raise TapError(f"all {MODULES_MAX} module slots of this kernel are in use")
+        self._dispatch.update(_key(place(slot, receive=False)), _key(send))
+        self._dispatch.update(_key(place(slot, receive=True)), _key(receive))
+        self._write_module(slot, module)
+
+    def _write_module(self, slot: int, module: Module) -> None:
+        entry = ModuleStruct(name=module.name.encode(), holder=module.holder)
+        entry.digest[:] = bytes.fromhex(module.digest)
+        self._modules.update(_key(slot), bytes(entry))
+
+    def sweep(self, cookie: int) -> list[Module]:
+        """Free the modules that no set uses and no other namespace's driver holds; return them.
+
+        The entry goes first: a module whose entry is there can be called.
+        """
+        in_use = {member.slot for member in self.everything()}
+        modules, freed = self.modules(), []
+        for slot, module in modules.items():
+            if slot in in_use and module.holder == cookie:
+                self._write_module(slot, Module(module.digest, module.name, 0))
+            elif slot not in in_use and module.holder in (0, cookie):
+                self._modules.update(_key(slot), bytes(ctypes.sizeof(ModuleStruct)))
+                freed.append(module)
+        kept = {slot for slot in modules if modules[slot] not in freed}
+        for slot in set(range(MODULES_MAX)) - kept:  # also what a crash left without entry
+            self._dispatch.delete(_key(place(slot, receive=False)))
+            self._dispatch.delete(_key(place(slot, receive=True)))
+        return freed

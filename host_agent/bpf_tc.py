@@ -1,0 +1,101 @@
+"""Where the eBPF tap meets packets: clsact filters on the interfaces of the current namespace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+logger = logging.getLogger(__name__)
+
+ETHERNET = 1
+LOOPBACK = 772
+ETH_P_ALL = 3
+PRIORITY = HANDLE = 45
+"""Our filter is found again by these; other filters of an interface stay."""
+
+HOOKS = {"l45_ingress": 0xFFFFFFF2, "l45_egress": 0xFFFFFFF3}
+"""The programs and the clsact parents that they are attached to."""
+
+UPPER = {"bridge", "bond", "team", "vrf"}
+UPPER_OF_LINK = {"vlan", "macvlan", "ipvlan"}
+"""Kinds of interface whose packets pass another interface too: a packet must meet us once."""
+
+
+def attach(programs: Mapping[str, int]) -> None:
+    """Put the programs (file descriptors by name) on every interface; again changes nothing.
+
+    Raises NetlinkError where the kernel refuses.
+    """
+    with IPRoute() as route:
+        for index, name in _interfaces(route):
+            _ensure_clsact(route, index)
+            for program, parent in HOOKS.items():
+                route.tc(
+                    "replace-filter",
+                    "bpf",
+                    index,
+                    handle=HANDLE,
+                    fd=programs[program],
+                    name=program,
+                    parent=parent,
+                    prio=PRIORITY,
+                    protocol=ETH_P_ALL,
+                    classid=1,
+                    direct_action=True,
+                )
+            logger.debug("tap_attached interface=%s", name)
+
+
+def detach() -> None:
+    """Take our filters off every interface, and the clsact where nobody else uses it."""
+    with IPRoute() as route:
+        for index, name in _interfaces(route):
+            ours = [parent for parent in HOOKS.values() if _has_ours(route, index, parent)]
+            for parent in ours:
+                with suppress(NetlinkError):  # gone with its interface meanwhile
+                    route.tc(
+                        "del-filter", "bpf", index, handle=HANDLE, parent=parent, prio=PRIORITY,
+                        protocol=ETH_P_ALL,
+                    )  # fmt: skip
+            if ours and not any(route.get_filters(index=index, parent=p) for p in HOOKS.values()):
+                with suppress(NetlinkError):
+                    route.tc("del", "clsact", index)
+            logger.debug("tap_detached interface=%s", name)
+
+
+def _has_ours(route: IPRoute, index: int, parent: int) -> bool:
+    return any(
+        options.get("TCA_BPF_NAME") in HOOKS
+        for found in route.get_filters(index=index, parent=parent)
+        if (options := found.get("TCA_OPTIONS")) and found["handle"] == HANDLE
+    )
+
+
+def _ensure_clsact(route: IPRoute, index: int) -> None:
+    try:
+        route.tc("add", "clsact", index)
+    except NetlinkError as error:
+        if error.code != 17:  # EEXIST
+            raise
+
+
+def _interfaces(route: IPRoute) -> Iterator[tuple[int, str]]:
+    for link in route.get_links():
+        if link["ifi_type"] == LOOPBACK or _is_upper(link):
+            continue
+        name = str(link.get("ifname"))
+        if link["ifi_type"] == ETHERNET:
+            yield int(link["index"]), name
+        else:
+            logger.info("tap_skipped interface=%s reason=not-ethernet", name)
+
+
+def _is_upper(link: Any) -> bool:  # noqa: ANN401 - pyroute2 has no types
+    kind = link.get(("linkinfo", "kind"))
+    # A link in another namespace is out of our sight: then this one is the lowest here.
+    return kind in UPPER or (kind in UPPER_OF_LINK and link.get("link_netnsid") is None)
