@@ -1,0 +1,177 @@
+"""The agent: joins the control channel, the convergence logic, the tap and the disk.
+
+One task takes events from the inbox and asks the converger; nothing else touches it. Calls of the
+tap and of the disk block, so one worker thread makes them, one after the other. Whatever ends the
+agent, the kernel goes on with the customizations it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from host_agent import host
+from host_agent.channel import Address, Channel
+from host_agent.converge import (
+    Applied,
+    Apply,
+    Converger,
+    Event,
+    Failed,
+    Observed,
+    Output,
+    Started,
+)
+from host_agent.store import Store
+from host_agent.tap import Tap, TapError
+from wire.artifact import ArtifactError, verified
+from wire.identity import Credentials
+from wire.messages import ArtifactData, Heartbeat, Hello, Report, Status
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OBSERVE_SECONDS = 1.0
+"""How often counters are read, and so at most how often they are reported."""
+
+INBOX = 8
+"""Messages taken from the NCO before the agent has dealt with them; each may be a whole frame."""
+
+
+class Agent:
+    """A host's DCA."""
+
+    def __init__(
+        self,
+        nco: Address,
+        credentials: Credentials,
+        store: Store,
+        tap: Tap | None,
+        tap_error: str | None = None,
+    ) -> None:
+        """Serve the host that `credentials` names with a started `tap`, or none, and say why.
+
+        Raises IdentityError where the credentials cannot be used.
+        """
+        self._name = host.name(credentials)
+        self._signer = credentials.signer_key()
+        self._boot_id = host.boot_id()
+        self._store = store
+        self._tap = tap
+        self._tap_error = tap_error
+        self._converger = Converger(self._signer, tap.target if tap else None, tap_error)
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue(INBOX)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="tap")
+        self._channel = Channel(
+            nco,
+            credentials.client_context(),
+            hello=self._hello,
+            heartbeat=lambda: Heartbeat(generation=self._converger.generation),
+            deliver=self._inbox.put,
+        )
+        self._told: str | None = None
+
+    async def run(self) -> None:
+        """Run until cancelled; what the tap is doing then is finished first."""
+        with self._worker:
+            started = await self._in_worker(self._start)
+            async with asyncio.TaskGroup() as tasks:
+                self._act(self._converger.handle(started), tasks)
+                tasks.create_task(self._channel.run())
+                tasks.create_task(self._observe())
+                while True:
+                    event = await self._inbox.get()
+                    self._act(self._converger.handle(event), tasks)
+
+    def _act(self, outputs: list[Output], tasks: asyncio.TaskGroup) -> None:
+        for output in outputs:
+            if isinstance(output, Apply):
+                tasks.create_task(self._apply(output))
+                continue
+            if isinstance(output, Report):
+                self._log_change(output)
+            self._channel.send(output)
+
+    async def _apply(self, action: Apply) -> None:
+        await self._inbox.put(await self._in_worker(lambda: self._apply_now(action)))
+
+    async def _observe(self) -> None:
+        """Tell the converger what runs, again and again."""
+        complaint = None
+        while self._tap:
+            await asyncio.sleep(OBSERVE_SECONDS)
+            try:
+                running = await self._in_worker(self._tap.customizations)
+            except TapError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.error("counters not read reason=%r", complaint)
+            else:
+                await self._inbox.put(Observed(tuple(running)))
+
+    async def _hello(self) -> Hello:
+        addresses = await self._in_worker(host.addresses)
+        return Hello(
+            host=self._name,
+            boot_id=self._boot_id,
+            kernel=host.kernel_release(),
+            tap=self._tap.name if self._tap else None,
+            tap_error=self._tap_error,
+            targets=[self._tap.target] if self._tap else [],
+            addresses=addresses,
+            generation=self._converger.generation,
+        )
+
+    def _log_change(self, report: Report) -> None:
+        """Log what a report says besides counters, when it is not what the last one said."""
+        if report.error and report.refused is not None:
+            told = f"generation {report.refused} refused, {report.generation} stays: {report.error}"
+        else:
+            told = report.error or f"generation {report.generation} in force"
+        if told != self._told:
+            self._told = told
+            level = logging.ERROR if report.error else logging.INFO
+            log.log(level, "state=%r customizations=%d", told, len(report.customizations))
+
+    async def _in_worker(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+
+    # In the worker thread.
+
+    def _start(self) -> Started:
+        saved = self._store.load(self._signer)
+        return Started(saved, self._boot_id, self._running())
+
+    def _running(self) -> tuple[Status, ...]:
+        return tuple(self._tap.customizations()) if self._tap else ()
+
+    def _apply_now(self, action: Apply) -> Applied | Failed:
+        try:
+            if self._tap:
+                self._load(self._tap, action.artifacts)
+                self._tap.apply(action.desired.customizations)
+            running = self._running()
+        except (TapError, ArtifactError) as error:
+            return Failed(str(error))
+        except Exception as error:  # a driver's fault must not end the agent: the NCO would repeat
+            log.exception("tap driver failed generation=%d", action.desired.generation)
+            return Failed(f"the tap driver failed: {error!r}; the agent's log has the traceback")
+        if action.confirmed:
+            self._save(action)
+        return Applied(running)
+
+    def _load(self, tap: Tap, artifacts: Iterable[ArtifactData]) -> None:
+        for artifact in artifacts:
+            code = verified(artifact, self._signer)  # where the kernel's door is
+            if not tap.has_artifact(code.digest):
+                tap.load_artifact(code)
+
+    def _save(self, action: Apply) -> None:
+        try:
+            self._store.save(action, self._boot_id)
+        except OSError as error:
+            log.error("state not saved, a reboot will not restore it reason=%r", str(error))

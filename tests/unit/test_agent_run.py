@@ -1,0 +1,314 @@
+"""The agent from the NCO's side: real TLS, the real disk, a tap in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from host_agent import host
+from host_agent.agent import Agent
+from host_agent.store import Store
+from host_agent.tap import TapError
+from tests.unit.agent_kit import (
+    MemoryTap,
+    Network,
+    ScriptedNco,
+    Session,
+    background,
+    customization,
+    desired,
+    eventually,
+    scripted,
+    signed,
+)
+from wire.messages import ArtifactData, Desired, Heartbeat, Hello, Need, Report
+
+
+class Bench:
+    """One host: its network's credentials, its state folder, its tap."""
+
+    def __init__(self, folder: Path) -> None:
+        self.network = Network(folder)
+        self.state = folder / "state"
+        self.tap: MemoryTap | None = MemoryTap()
+        self.tap_error: str | None = None
+
+    async def run(self, nco: ScriptedNco) -> None:
+        """Run one life of the agent."""
+        store = Store(self.state)
+        try:
+            agent = Agent(nco.address, self.network.host, store, self.tap, self.tap_error)
+            await agent.run()
+        finally:
+            store.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def greeted(nco: ScriptedNco) -> tuple[Session, Hello]:
+    """Return a session in which the agent and the NCO have greeted, and its snapshot came."""
+    session = await nco.session()
+    hello = await session.receive(Hello)
+    session.greet()
+    await session.receive(Report)
+    return session, hello
+
+
+async def supply(session: Session, want: Desired, *artifacts: ArtifactData) -> Report:
+    """Send a set, then the artifacts that the agent must ask for; return its report."""
+    session.send(want)
+    need = await session.receive(Need)
+    assert need.digests == [artifact.digest for artifact in artifacts]
+    session.send(*artifacts)
+    return await session.receive(Report)
+
+
+def test_a_set_is_fetched_applied_reported_and_saved(bench: Bench) -> None:
+    code = bench.network.artifact()
+    want = desired(1, customization(code))
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, hello = await greeted(nco)
+            assert (hello.host, hello.generation, hello.targets) == ("h1", 0, ["bpf"])
+            assert hello.boot_id == host.boot_id()
+            report = await supply(session, want, code)
+            assert (report.generation, report.refused, report.error) == (1, None, None)
+            assert [s.id for s in report.customizations] == [want.customizations[0].id]
+
+    asyncio.run(play())
+    assert bench.tap is not None
+    assert bench.tap.sets == [want.customizations]
+    store = Store(bench.state)
+    saved = store.load(bench.network.host.signer_key())
+    store.close()
+    assert saved is not None
+    assert (saved.desired, saved.artifacts) == (want, (code,))
+
+
+def test_an_nco_that_was_killed_finds_the_agent_again_and_nothing_is_applied_twice(
+    bench: Bench,
+) -> None:
+    code = bench.network.artifact()
+    want = desired(1, customization(code))
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, _ = await greeted(nco)
+            await supply(session, want, code)
+            nco.kill()
+            await session.ended()
+            await nco.start()
+            session, hello = await greeted(nco)
+            assert hello.generation == 1
+            session.send(want)
+            assert (await session.receive(Report)).generation == 1
+
+    asyncio.run(play())
+    assert bench.tap is not None
+    assert bench.tap.sets == [want.customizations]
+
+
+def test_an_altered_artifact_is_refused_and_the_last_good_set_stays(bench: Bench) -> None:
+    good, other = bench.network.artifact(), bench.network.artifact(data=b"other code")
+    first = desired(1, customization(good))
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, _ = await greeted(nco)
+            await supply(session, first, good)
+            altered = other.model_copy(update={"data": b"evil code"})
+            session.send(desired(2, customization(other)))
+            await session.receive(Need)
+            session.send(altered)
+            report = await session.receive(Report)
+            assert (report.generation, report.refused) == (1, 2)
+            assert report.error is not None
+            assert "does not have the digest" in report.error
+            assert [s.digest for s in report.customizations] == [good.digest]
+
+    asyncio.run(play())
+    assert bench.tap is not None
+    assert set(bench.tap.loaded) == {good.digest}
+    assert bench.tap.sets == [first.customizations]
+
+
+def test_an_artifact_of_another_signer_is_refused(bench: Bench) -> None:
+    forged = signed(Ed25519PrivateKey.generate(), "dns_app_tag", b"code")
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, _ = await greeted(nco)
+            report = await supply(session, desired(1, customization(forged)), forged)
+            assert (report.generation, report.refused) == (0, 1)
+            assert report.error == "artifact dns_app_tag: not signed by this NCO"
+
+    asyncio.run(play())
+    assert bench.tap is not None
+    assert bench.tap.loaded == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(TapError("verifier: no"), "verifier: no"), (KeyError("x"), "the tap driver failed")],
+)
+def test_what_the_tap_cannot_do_is_refused_and_can_be_had_later(
+    bench: Bench, fault: Exception, words: str
+) -> None:
+    code = bench.network.artifact()
+    first, second = (
+        desired(1, customization(code)),
+        desired(2, customization(code), customization(code, 2)),
+    )
+    tap = bench.tap
+    assert tap is not None
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, _ = await greeted(nco)
+            await supply(session, first, code)
+            tap.fault = fault
+            session.send(second)
+            report = await session.receive(Report)
+            assert (report.generation, report.refused) == (1, 2)
+            assert words in (report.error or "")
+            tap.fault = None
+            session.send(second)
+            report = await session.receive(Report)
+            assert (report.generation, report.refused, report.error) == (2, None, None)
+
+    asyncio.run(play())
+    assert tap.sets == [first.customizations, second.customizations]
+
+
+def test_without_a_tap_the_agent_connects_and_says_why(bench: Bench) -> None:
+    bench.tap, bench.tap_error = None, "no BTF in this kernel"
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, hello = await greeted(nco)
+            assert (hello.tap, hello.tap_error) == (None, "no BTF in this kernel")
+            assert hello.targets == []
+            session.send(desired(1))
+            assert (await session.receive(Report)).generation == 1
+            session.send(desired(2, customization(bench.network.artifact())))
+            report = await session.receive(Report)
+            assert (report.generation, report.refused) == (1, 2)
+            assert report.error == "no tap works on this host: no BTF in this kernel"
+
+    asyncio.run(play())
+
+
+def test_an_agent_that_starts_again_adopts_what_runs(bench: Bench) -> None:
+    code = bench.network.artifact()
+    want = desired(4, customization(code))
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco:
+            async with background(bench.run(nco)):
+                session, _ = await greeted(nco)
+                await supply(session, want, code)
+            async with background(bench.run(nco)):
+                session = await nco.session()
+                assert (await session.receive(Hello)).generation == 4
+                session.greet()
+                report = await session.receive(Report)
+                assert [s.id for s in report.customizations] == [want.customizations[0].id]
+
+    asyncio.run(play())
+    assert bench.tap is not None
+    assert bench.tap.sets == [want.customizations]
+
+
+def test_an_agent_that_starts_beside_an_unknown_set_claims_no_generation(bench: Bench) -> None:
+    code = bench.network.artifact()
+    tap = bench.tap
+    assert tap is not None
+    tap.sets.append([customization(code, 9)])
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session = await nco.session()
+            assert (await session.receive(Hello)).generation == 0
+            session.greet()
+            assert [s.id for s in (await session.receive(Report)).customizations] == [f"{9:032x}"]
+
+    asyncio.run(play())
+    assert len(tap.sets) == 1
+
+
+def test_after_a_reboot_the_set_is_restored_without_sending_until_the_nco_confirms(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = bench.network.artifact()
+    want = desired(7, customization(code))
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco:
+            async with background(bench.run(nco)):
+                session, _ = await greeted(nco)
+                await supply(session, want, code)
+            rebooted = bench.tap = MemoryTap()
+            monkeypatch.setattr(host, "boot_id", lambda: "another boot")
+            async with background(bench.run(nco)):
+                session = await nco.session()
+                await eventually(lambda: rebooted.sets)
+                quiet = [c.model_copy(update={"send": False}) for c in want.customizations]
+                assert rebooted.sets == [quiet]
+                assert (await session.receive(Hello)).generation == 0
+                session.greet()
+                session.send(want)
+                while (report := await session.receive(Report)).generation == 0:
+                    assert [s.send for s in report.customizations] == [False]
+                assert (report.generation, [s.send for s in report.customizations]) == (7, [True])
+            assert rebooted.sets == [quiet, want.customizations]
+
+    asyncio.run(play())
+
+
+def test_changed_counters_are_reported_and_silence_is_filled_with_heartbeats(
+    bench: Bench,
+) -> None:
+    code = bench.network.artifact()
+    tap = bench.tap
+    assert tap is not None
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session = await nco.session()
+            await session.receive(Hello)
+            session.greet(heartbeat=0.2)
+            await supply_after_snapshot(session)
+            assert (await session.receive(Heartbeat)).generation == 1
+            tap.sent = 42
+            report = await session.receive(Report)
+            assert (report.generation, report.customizations[0].counters.sent) == (1, 42)
+
+    async def supply_after_snapshot(session: Session) -> None:
+        await session.receive(Report)
+        await supply(session, desired(1, customization(code)), code)
+
+    asyncio.run(play())
+
+
+def test_customizations_that_someone_else_takes_away_are_told(bench: Bench) -> None:
+    code = bench.network.artifact()
+    tap = bench.tap
+    assert tap is not None
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, _ = await greeted(nco)
+            await supply(session, desired(1, customization(code)), code)
+            tap.stop()
+            report = await session.receive(Report)
+            assert (report.generation, report.customizations) == (0, [])
+            assert report.error == "someone else changed the customizations of generation 1"
+
+    asyncio.run(play())
