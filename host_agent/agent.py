@@ -53,7 +53,7 @@ class Agent:
         tap: Tap | None,
         tap_error: str | None = None,
     ) -> None:
-        """Serve the host that `credentials` names with a started `tap`, or none, and say why.
+        """Serve the host that `credentials` names with `tap`, or with none, for `tap_error`.
 
         Raises IdentityError where the credentials cannot be used.
         """
@@ -63,7 +63,7 @@ class Agent:
         self._store = store
         self._tap = tap
         self._tap_error = tap_error
-        self._converger = Converger(self._signer, tap.target if tap else None, tap_error)
+        self._converger = Converger(self._signer)
         self._inbox: asyncio.Queue[Event] = asyncio.Queue(INBOX)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tap")
         self._channel = Channel(
@@ -143,8 +143,22 @@ class Agent:
     # In the worker thread.
 
     def _start(self) -> Started:
-        saved = self._store.load(self._signer)
-        return Started(saved, self._boot_id, self._running())
+        running: tuple[Status, ...] = ()
+        try:
+            if self._tap:
+                self._tap.start()
+                running = self._running()
+        except (TapError, OSError) as error:
+            self._tap, self._tap_error = None, str(error)
+        if self._tap is None:
+            log.error("no tap works here reason=%r", self._tap_error)
+        return Started(
+            self._tap.target if self._tap else None,
+            self._tap_error,
+            self._store.load(self._signer),
+            self._boot_id,
+            running,
+        )
 
     def _running(self) -> tuple[Status, ...]:
         return tuple(self._tap.customizations()) if self._tap else ()
@@ -166,9 +180,7 @@ class Agent:
 
     def _load(self, tap: Tap, artifacts: Iterable[ArtifactData]) -> None:
         for artifact in artifacts:
-            code = verified(artifact, self._signer)  # where the kernel's door is
-            if not tap.has_artifact(code.digest):
-                tap.load_artifact(code)
+            tap.load_artifact(verified(artifact, self._signer))  # where the kernel's door is
 
     def _save(self, action: Apply) -> None:
         try:

@@ -44,8 +44,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Started:
-    """The agent begins: what is on disk, and what runs in the kernel."""
+    """The agent begins: what the tap can do, what is on disk, and what runs in the kernel."""
 
+    target: Target | None
+    """What the tap runs; None where no tap works."""
+    no_tap: str | None
+    """Why none works."""
     saved: Saved | None
     boot_id: str
     running: tuple[Status, ...]
@@ -108,14 +112,12 @@ class State(Enum):
 class Converger:
     """Takes events, gives outputs; `TRANSITIONS` says what happens when."""
 
-    def __init__(
-        self, signer: Ed25519PublicKey, target: Target | None, no_tap: str | None = None
-    ) -> None:
-        """Trust artifacts of `signer`; serve `target`, or nothing, for the reason `no_tap`."""
+    def __init__(self, signer: Ed25519PublicKey) -> None:
+        """Trust the artifacts of `signer`; the first event must be `Started`."""
         self.state = State.SETTLED
         self._signer = signer
-        self._target = target
-        self._no_tap = no_tap
+        self._target: Target | None = None
+        self._no_tap: str | None = None
         self._in_force: Desired | None = None
         self._wanted: Desired | None = None
         self._applying: Apply | None = None
@@ -137,6 +139,7 @@ class Converger:
     # Handlers, in the order of the table.
 
     def _start(self, event: Started) -> list[Output]:
+        self._target, self._no_tap = event.target, event.no_tap
         self._running = event.running
         if event.saved is None:
             return []
