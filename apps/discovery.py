@@ -98,7 +98,7 @@ class Discovery(BackgroundApp):
         """Learn from a packet."""
         message, datapath = event.msg, event.msg.datapath
         port = message.match.get("in_port")
-        if port not in datapath.ports:
+        if not port or port not in datapath.ports:
             return
         if headers.is_lldp(message.data):
             self._link_seen(datapath, port, message.data)
@@ -114,8 +114,8 @@ class Discovery(BackgroundApp):
         if gone or message.desc.state & ofp.OFPPS_LINK_DOWN:
             self.links.forget(place)
             self._forget_hosts(place)
-        else:
-            self._announce(datapath)
+        elif 0 < message.desc.port_no <= ofp.OFPP_MAX:
+            openflow.send(datapath, [self._frame_out(datapath, message.desc.port_no)])
 
     def on_link(self, dpid: int, port: int) -> bool:
         """Whether the port leads to another switch."""
@@ -152,7 +152,7 @@ class Discovery(BackgroundApp):
 
     def _announce(self, datapath: Datapath) -> None:
         """Send a discovery frame out of every port of a switch."""
-        ports = [port for port in datapath.ports if port <= ofp.OFPP_MAX]
+        ports = [port for port in datapath.ports if 0 < port <= ofp.OFPP_MAX]
         if ports:
             openflow.send(datapath, [self._frame_out(datapath, port) for port in ports])
 

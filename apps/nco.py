@@ -34,7 +34,6 @@ from controller.switch_link import Steering, Switches
 log = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.2
-MAX_HOSTS_TOLD = 65536
 MAX_SWITCHES_TOLD = 4096
 
 openflow_guard.install()
@@ -87,7 +86,7 @@ class Nco(BackgroundApp):
     def _switches(self) -> Switches:
         return Switches(
             connected=sorted(self._discovery.datapaths)[:MAX_SWITCHES_TOLD],
-            hosts=self._discovery.hosts.seen()[:MAX_HOSTS_TOLD],
+            hosts=self._discovery.hosts.seen(),
         )
 
 

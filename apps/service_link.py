@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import struct
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import eventlet
 from eventlet.green import socket
 from ryu.lib import hub
 
@@ -51,10 +53,11 @@ class ServiceLink:
         self._socket: socket.socket | None = None
         self._unsent: dict[type, Switches | SteeringReport] = {}
         self._sent: Switches | None = None
+        self._ending = False
 
     def run(self) -> None:
         """Connect, read until the connection ends, and again."""
-        while True:
+        while not self._ending:
             connection = self._connect()
             if connection is None:
                 self._process.ensure(time.monotonic())
@@ -81,6 +84,7 @@ class ServiceLink:
 
         One that stays longer leaves by itself, when its grace time without us is over.
         """
+        self._ending = True
         self._process.ask_to_end(_peer(self._socket) if self._socket else None)
         deadline = time.monotonic() + END_SECONDS
         while (self._socket or self._process.running) and time.monotonic() < deadline:
@@ -117,14 +121,14 @@ class ServiceLink:
             connection.close()
 
     def _send(self, connection: socket.socket, message: Switches | SteeringReport) -> None:
-        connection.settimeout(SEND_SECONDS)
         try:
-            connection.sendall(encode(dump(message)))
-        except OSError as error:
+            with eventlet.Timeout(SEND_SECONDS, TimeoutError(f"nothing read for {SEND_SECONDS} s")):
+                connection.sendall(encode(dump(message)))
+        except (OSError, FrameError) as error:
             log.warning("cannot send to the service reason=%s", error)
-            connection.shutdown(socket.SHUT_RDWR)
-        finally:
-            connection.settimeout(None)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # wakes the reader, which connects anew
+            return
         if isinstance(message, Switches):
             self._sent = message
 

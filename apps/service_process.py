@@ -48,7 +48,7 @@ class ServiceProcess:
         log.info("service started pid=%d", self._child.pid)
 
     def answered(self) -> None:
-        """It answers: the next failure is the first one again."""
+        """Take note that it answers: the next failure is the first one again."""
         self._delay = RESTART_SECONDS
 
     def ask_to_end(self, peer: int | None) -> None:
