@@ -1,0 +1,210 @@
+"""The `nco` command as a process, against the real service."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from controller.config import StateFolder
+from tests.unit.nco_kit import Agent, Service, eventually, make_module, make_state, running
+
+NCO = (sys.executable, "-m", "controller.cli")
+TAG = ("idle", "--name", "tag", "--client", "h1:dig", "--server", "dns:dnsmasq")
+
+
+def nco(*arguments: str, state: StateFolder | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "L45_STATE": str(state.path)} if state else dict(os.environ)
+    return subprocess.run(
+        [*NCO, *arguments], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+
+
+def right(*arguments: str, state: StateFolder) -> str:
+    done = nco(*arguments, state=state)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def wrong(*arguments: str, state: StateFolder) -> str:
+    done = nco(*arguments, state=state)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with running(make_state(tmp_path)) as service:
+        yield service
+
+
+@pytest.fixture
+def agents(service: Service) -> Iterator[dict[str, Agent]]:
+    hosts = {"h1": "10.10.0.1", "dns": "10.10.0.3", "mb": "10.10.0.6"}
+    with ExitStack() as stack:
+        agents = {name: stack.enter_context(Agent(service, name, hosts[name])) for name in hosts}
+        eventually(lambda: len(service.get("/hosts")) == len(hosts), "all agents connected")
+        yield agents
+
+
+def test_init_and_host_add_write_private_keys_and_overwrite_nothing(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    out = tmp_path / "h1"
+    right("init", "--address", "10.10.0.5", state=state)
+    assert state.load_config().control == "10.10.0.5:4545"
+    right("host", "add", "h1", "--out", str(out), state=state)
+    for key in (state.ca_key, state.signer_key, state.credentials.key, out / "key.pem"):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    for folder in (state.path, state.run, state.artifacts, state.credentials.folder, out):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert "state folder already" in wrong("init", "--address", "10.10.0.5", state=state)
+    assert "exists" in wrong("host", "add", "h1", "--out", str(out), state=state)
+    assert "one DNS label" in wrong("host", "add", "H_1", "--out", f"{out}2", state=state)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_bad_addresses_are_named(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    for address in ("nonsense", "10.10.0.5:99999", "10.10.0.5:", "10.10.0.300"):
+        assert "10.10.0.5:4545" in wrong("init", "--address", address, state=state)
+    assert not state.path.exists()
+
+
+def test_without_a_service_it_says_how_to_start_one(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "nothing")
+    assert "nco init" in wrong("host", "list", state=state)
+    assert "ryu-manager apps/nco.py" in wrong("status", state=make_state(tmp_path))
+
+
+def test_apply_show_revoke(service: Service, agents: dict[str, Agent]) -> None:
+    state = service.state
+    shown = right("apply", *TAG, state=state)
+    phases = [text.split()[2] for text in shown.splitlines() if " s  " in text]
+    assert list(dict.fromkeys(phases)) == ["building", "receive", "send", "active"]
+    assert "tag is active" in shown
+    for host in ("h1", "dns"):
+        assert f"receive    {host} confirmed" in shown
+        assert f"send       {host} confirmed" in shown
+    assert agents["h1"].sends
+    assert "tag is active" in right("apply", *TAG, state=state), "again changes nothing"
+
+    shown = right("show", "tag", state=state)
+    assert "intent tag: active" in shown
+    assert "process dig to 10.10.0.3:53" in shown
+    assert json.loads(right("show", "tag", "--json", state=state))["phase"] == "active"
+    assert "tag" in right("show", state=state)
+
+    shown = right("revoke", "tag", state=state)
+    phases = [text.split()[2] for text in shown.splitlines() if " s  " in text]
+    assert list(dict.fromkeys(phases)) == ["stop_send", "drain", "remove", "gone"]
+    assert not agents["h1"].applied
+    assert json.loads(right("show", "--json", state=state)) == []
+    assert "'tag' is gone" in wrong("show", "tag", state=state)
+    assert "no intent 'tag'" in wrong("revoke", "tag", state=state)
+
+
+def test_an_intent_from_a_file(service: Service, agents: dict[str, Agent], tmp_path: Path) -> None:
+    file = tmp_path / "tag.toml"
+    file.write_text(
+        'name = "tag"\nmodule = "idle"\n'
+        '[[client]]\nhost = "h1"\nprocess = "dig"\n'
+        '[[server]]\nhost = "dns"\n'
+    )
+    state = service.state
+    plan = right("plan", str(file), state=state)
+    assert plan.index("1. receive") < plan.index("2. send")
+    assert json.loads(right("show", "--json", state=state)) == []
+    assert "tag is active" in right("apply", str(file), state=state)
+    file.write_text(file.read_text() + "surprise = 1\n")
+    assert "server.0.surprise" in wrong("apply", str(file), state=state)
+    assert "leave the other options out" in wrong("apply", str(file), "--name", "x", state=state)
+
+
+def test_refusals_reach_the_operator(service: Service, agents: dict[str, Agent]) -> None:
+    state = service.state
+    for arguments, words in (
+        (("idle", "--name", "x", "--client", "h9", "--server", "dns"), "dns, h1, mb"),
+        (("none", "--name", "x", "--client", "h1", "--server", "dns"), "idle"),
+        (("idle", "--name", "x", "--client", "h1:" + "p" * 16, "--server", "dns"), "15 bytes"),
+        (("idle", "--name", "x", "--client", "h1:", "--server", "dns"), "HOST:PROCESS"),
+        ((*TAG, "--param", "color=1"), "no parameter 'color'"),
+        ((*TAG, "--param", "color"), "NAME=NUMBER"),
+        (("idle", "--name", "x", "--client", "h1"), "server"),
+        (("idle", "--client", "h1", "--server", "dns"), "--name"),
+    ):
+        assert words in wrong("apply", *arguments, state=state)
+    assert json.loads(right("show", "--json", state=state)) == []
+
+
+def test_failures_end_with_exit_code_1(service: Service, agents: dict[str, Agent]) -> None:
+    state = service.state
+    make_module(state.path.parent / "modules", "broken", "#error because\n")
+    broken = ("broken", *TAG[1:])
+    words = wrong("apply", *broken, state=state)
+    assert "because" in words
+    assert "nothing of it is left" in words
+    agents["dns"].refusal = "the verifier says no"
+    assert "host dns: the verifier says no" in wrong("apply", *TAG, state=state)
+    right("revoke", "tag", state=state)
+    agents["dns"].refusal = None
+
+    agents["dns"].holds.set()
+    words = wrong("apply", *TAG, "--timeout", "1.5", state=state)
+    assert "waiting for dns" in words
+    assert "nco revoke tag" in words
+    right("revoke", "tag", "--no-wait", state=state)
+    agents["dns"].holds.clear()
+    eventually(lambda: service.get("/intents") == [], "the intent is gone")
+
+
+def test_a_mirror_that_nobody_installs_is_an_error(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    words = nco("apply", *TAG, "--mirror", "mb", "--timeout", "2", state=service.state)
+    assert words.returncode == 1
+    assert "no Ryu application is connected" in words.stdout
+    assert "mirror is not installed" in words.stderr
+    mirrors = service.get("/intents/tag")["mirrors"]
+    assert [(m["server"], m["port"], m["middlebox"]) for m in mirrors] == [
+        ("10.10.0.3", 53, "10.10.0.6")
+    ]
+
+
+def test_lists(service: Service, agents: dict[str, Agent]) -> None:
+    state = service.state
+    assert "3 of 3 connected" in right("status", state=state)
+    hosts = right("host", "list", state=state).splitlines()
+    assert [row.split()[:3] for row in hosts[1:]] == [
+        ["dns", "connected", "10.10.0.3"],
+        ["h1", "connected", "10.10.0.1"],
+        ["mb", "connected", "10.10.0.6"],
+    ]
+    assert "idle" in right("module", "list", state=state)
+    assert {host["name"] for host in json.loads(right("host", "list", "--json", state=state))} == {
+        "dns",
+        "h1",
+        "mb",
+    }
+
+
+def test_dissector(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    out = tmp_path / "idle.lua"
+    right("dissector", "idle", "-o", str(out), state=state)
+    assert "l45.idle" in out.read_text()
+    assert "no module 'none'" in wrong("dissector", "none", state=state)
+
+
+@pytest.mark.parametrize("command", ["", "init", "host add", "apply", "plan", "show", "revoke"])
+def test_help_needs_no_state(command: str) -> None:
+    assert "Usage" in nco(*command.split(), "--help").stdout

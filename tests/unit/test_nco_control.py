@@ -1,0 +1,369 @@
+"""The control channel over real TLS on the loopback interface, with peers of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller import ca
+from controller.config import NcoConfig, StateFolder
+from controller.control import ControlLimits, ControlServer
+from controller.orchestrator import Link
+from wire.artifact import Artifact
+from wire.frames import MAX_FRAME, FrameReader, encode
+from wire.identity import NCO_NAME, Credentials
+from wire.messages import ArtifactData, Hello, Need, Report, dump
+
+LIMITS = ControlLimits(
+    heartbeat=0.5,
+    handshake_time=0.5,
+    hello_time=0.5,
+    unknown_peers=4,
+    max_frame=4096,
+    max_unsent=1 << 20,
+    stall_time=30,
+)
+DIGEST = "0" * 64
+
+
+@dataclass
+class Listener:
+    """What the server tells; hands out one artifact of a megabyte."""
+
+    said: list[str] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)
+
+    def connected(self, link: Link, hello: Hello) -> None:
+        self.said.append(f"connected {hello.host}")
+        self.links[hello.host] = link
+
+    def disconnected(self, host: str, link: Link) -> None:
+        self.said.append(f"disconnected {host}")
+
+    def reported(self, host: str, link: Link, report: Report) -> None:
+        self.said.append(f"report {host} {report.generation}")
+
+    def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
+        if digest != DIGEST:
+            return None
+        return Artifact("idle", "1.0.0", "bpf", bytes(1 << 20)).message(bytes(64))
+
+
+class Peer:
+    """One end of a TLS connection that sends what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._frames = FrameReader()
+        self._values: list[dict[str, Any]] = []
+
+    @classmethod
+    async def open(cls, context: ssl.SSLContext, port: int) -> Peer:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname=NCO_NAME
+        )
+        return cls(reader, writer)
+
+    def send(self, value: Any) -> None:  # noqa: ANN401
+        self.writer.write(encode(value))
+
+    def hello(self, host: str, **fields: Any) -> None:  # noqa: ANN401
+        message = dump(Hello(host=host, boot_id="b", kernel="k", targets=["bpf"]))
+        self.send({**message, **fields})
+
+    async def next(self) -> dict[str, Any] | None:
+        """Return the next message, None at the connection's end."""
+        while not self._values:
+            try:
+                data = await asyncio.wait_for(self.reader.read(65536), 10)
+            except ConnectionError:
+                return None
+            if not data:
+                return None
+            self._values += self._frames.feed(data)
+        return self._values.pop(0)
+
+    async def ended(self) -> bool:
+        """Whether the server closes, after at most what it still had to say."""
+        while await self.next() is not None:
+            pass
+        return True
+
+
+@dataclass
+class World:
+    """A server that runs, and credentials for peers."""
+
+    state: StateFolder
+    listener: Listener
+    port: int
+
+    def context(self, host: str) -> ssl.SSLContext:
+        folder = self.state.path.parent / host
+        if not folder.exists():
+            ca.issue_host(self.state, host, folder)
+        return Credentials(folder).client_context()
+
+    async def peer(self, host: str = "h1") -> Peer:
+        return await Peer.open(self.context(host), self.port)
+
+    async def agent(self, host: str = "h1") -> Peer:
+        """Return a peer that has introduced itself."""
+        peer = await self.peer(host)
+        peer.hello(host)
+        welcome = await peer.next()
+        assert welcome is not None
+        assert welcome["type"] == "welcome"
+        return peer
+
+    async def still_serves(self) -> None:
+        """Fail unless a good agent is served now."""
+        agent = await self.agent("good")
+        agent.send({"type": "report", "generation": 7})
+        await self.until("report good 7")
+        agent.writer.close()
+        await self.until("disconnected good")
+
+    async def until(self, said: str) -> None:
+        for _ in range(500):
+            if said in self.listener.said:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{said!r} not among {self.listener.said}")
+
+
+def in_world(
+    tmp_path: Path, test: Callable[[World], Awaitable[None]], limits: ControlLimits = LIMITS
+) -> None:
+    async def run() -> None:
+        state = StateFolder(tmp_path / "state")
+        ca.initialise(state, NcoConfig(control="127.0.0.1:4545"))
+        listener = Listener()
+        server = ControlServer(listener, state.credentials.server_context(), limits)
+        _, port = server.start("127.0.0.1", 0)
+        task = asyncio.create_task(server.run())
+        try:
+            await test(World(state, listener, port))
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+
+
+def test_an_agent_is_welcomed_and_heard(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        agent = await world.agent()
+        agent.send({"type": "from the future", "x": 1})
+        agent.send({"type": "report", "generation": 3, "new field": 1})
+        await world.until("report h1 3")
+        agent.send(dump(Need(digests=[DIGEST, "1" * 64])))
+        artifact = await agent.next()
+        assert artifact is not None
+        assert artifact["type"] == "artifact"
+        agent.writer.close()
+        await world.until("disconnected h1")
+
+    in_world(tmp_path, test)
+
+
+def test_another_ca_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(world: World) -> None:
+        other = StateFolder(tmp_path / "other")
+        ca.initialise(other, NcoConfig(control="127.0.0.1:4545"))
+        ca.issue_host(other, "h1", tmp_path / "foreign")
+        context = Credentials(tmp_path / "foreign").client_context()
+        context.load_verify_locations(world.state.credentials.ca)  # it trusts us, not we it
+        with suppress(ssl.SSLError, ConnectionError):
+            peer = await Peer.open(context, world.port)
+            peer.hello("h1")
+            assert await peer.ended()
+        await world.still_serves()
+
+    in_world(tmp_path, test)
+    assert "certificate verify failed" in caplog.text.lower().replace("_", " ")
+
+
+def test_no_certificate_is_refused(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        context = ssl.create_default_context(cafile=str(world.state.credentials.ca))
+        with suppress(ssl.SSLError, ConnectionError):
+            peer = await Peer.open(context, world.port)
+            peer.hello("h1")
+            assert await peer.ended()
+        await world.still_serves()
+        assert "connected h1" not in world.listener.said
+
+    in_world(tmp_path, test)
+
+
+def test_a_host_cannot_pass_for_the_nco(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ca.issue_host(world.state, NCO_NAME, tmp_path / "impostor")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        impostor = Credentials(tmp_path / "impostor")
+        context.load_cert_chain(impostor.certificate, impostor.key)
+        server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0, ssl=context)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
+                await Peer.open(world.context("h1"), port)
+
+    in_world(tmp_path, test)
+
+
+def test_a_host_cannot_introduce_itself_as_another(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        peer = await world.peer("h1")
+        peer.hello("h2")
+        refused = await peer.next()
+        assert refused is not None
+        assert refused["type"] == "refused"
+        assert "'h1', not of 'h2'" in refused["reason"]
+        assert await peer.ended()
+        await world.still_serves()
+        assert "connected h2" not in world.listener.said
+
+    in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"versions": [99]}, "speaks version 1"), ({"generation": 2**62 + 1}, "not believable")],
+)
+def test_what_cannot_be_served_is_told_why(
+    tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
+    async def test(world: World) -> None:
+        peer = await world.peer()
+        peer.hello("h1", **fields)
+        refused = await peer.next()
+        assert refused is not None
+        assert words in refused["reason"]
+        assert await peer.ended()
+
+    in_world(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "are allowed"),
+        (struct.pack("!I", MAX_FRAME + 1), "are allowed"),
+        (struct.pack("!I", 5000) + bytes(5000), "at most 4096"),
+        (struct.pack("!I", 1) + b"\xc1", "not msgpack"),
+        (encode([1, 2]), "not a map"),
+        (encode({"type": "hello", "host": 5}), "bad message"),
+        (encode({"type": "report", "generation": 1}), "report before hello"),
+        (struct.pack("!I", 300) + b"\x91" * 300, "not msgpack"),
+    ],
+)
+def test_bad_bytes_end_the_connection_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, words: str
+) -> None:
+    async def test(world: World) -> None:
+        steady = await world.agent("steady")
+        peer = await world.peer()
+        peer.writer.write(content)
+        assert await peer.ended()
+        steady.send({"type": "report", "generation": 9})
+        await world.until("report steady 9")
+        await world.still_serves()
+
+    in_world(tmp_path, test)
+    assert words in caplog.text
+
+
+def test_bytes_that_are_not_tls_end_the_connection_only(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"\x00" * 1000)
+        with suppress(ConnectionError):
+            while await asyncio.wait_for(reader.read(1000), 10):
+                pass
+        await world.still_serves()
+
+    in_world(tmp_path, test)
+
+
+def test_the_newest_connection_of_a_host_wins(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        first = await world.agent()
+        link = world.listener.links["h1"]
+        second = await world.agent()
+        assert world.listener.links["h1"] is not link
+        link.close("a newer connection took its place")  # as the orchestrator does
+        assert await first.ended()
+        second.send({"type": "report", "generation": 4})
+        await world.until("report h1 4")
+
+    in_world(tmp_path, test)
+
+
+def test_a_second_hello_ends_the_connection(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        agent = await world.agent()
+        agent.hello("h1")
+        assert await agent.ended()
+        await world.until("disconnected h1")
+
+    in_world(tmp_path, test)
+
+
+def test_silent_peers_are_let_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def test(world: World) -> None:
+        no_hello = await world.peer("mute")
+        assert await no_hello.ended()
+        agent = await world.agent()
+        assert await agent.ended()
+        await world.until("disconnected h1")
+        reader, _writer = await asyncio.open_connection("127.0.0.1", world.port)
+        assert await asyncio.wait_for(reader.read(1), 10) == b""
+
+    in_world(tmp_path, test)
+    assert "no hello within" in caplog.text
+    assert "silent for" in caplog.text
+
+
+def test_strangers_do_not_pile_up(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        strangers = [
+            await asyncio.open_connection("127.0.0.1", world.port)
+            for _ in range(LIMITS.unknown_peers + 3)
+        ]
+        last, _ = strangers[-1]
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(last.read(1), 10) == b""
+        await asyncio.gather(*(asyncio.wait_for(r.read(1), 10) for r, _ in strangers[:4]))
+        await world.still_serves()
+
+    in_world(tmp_path, test, ControlLimits(heartbeat=0.5, handshake_time=2, unknown_peers=4))
+
+
+def test_an_agent_that_never_reads_is_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(world: World) -> None:
+        agent = await world.agent()
+        agent.writer.transport.pause_reading()  # type: ignore[attr-defined] # a TLS transport
+        need = encode(dump(Need(digests=[DIGEST])))
+        for _ in range(64):
+            agent.writer.write(need)
+        await world.until("disconnected h1")
+        await world.still_serves()
+
+    in_world(tmp_path, test)
+    assert "does not read" in caplog.text
