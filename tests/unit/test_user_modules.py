@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import vectors
@@ -68,6 +68,7 @@ def test_every_truncation_of_every_vector_under_sanitizers(built: Path, module: 
         assert result == line.message[growth if verdict == "done" else 0 :]
 
 
+@settings(deadline=None)
 @given(message=messages, process=names)
 def test_what_was_sent_is_received(
     dns_app_tag: Module, message: bytes, process: bytes | None
@@ -87,6 +88,7 @@ def is_query(message: bytes) -> bool:
     return len(message) >= 12 and not message[2] & 0x80
 
 
+@settings(deadline=None)
 @given(message=messages)
 def test_what_is_not_ours_is_received_unchanged(dns_app_tag: Module, message: bytes) -> None:
     tagged = message.startswith(b"XTAG") and len(message) >= TAG_SIZE

@@ -99,6 +99,7 @@ def test_removals_stop_at_the_end(runner: Path, size: int) -> None:
     assert run(runner, [Line("send", message)]) == [answer]
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=64), offset=edges)
 def test_parameters_are_little_endian_and_zero_where_not_given(
     probe: Module, data: bytes, offset: int
