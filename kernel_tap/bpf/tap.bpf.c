@@ -94,8 +94,8 @@ static inline int left_alone(const struct l45_owner *owner, const struct l45_cus
 	__u64 id;
 
 	__builtin_memcpy(&id, c->id, sizeof(id));
-	for (int i = 0; i < L45_LEFT_MAX; i++)
-		if (owner->left[i] == id)
+	for (__u32 i = 0; i < L45_LEFT_MAX; i++)
+		if (i < owner->left_count && owner->left[i] == id)
 			return 1;
 	return 0;
 }

@@ -1,0 +1,1 @@
+"""The eBPF tap with real packets between two namespaces."""
