@@ -88,12 +88,16 @@ def _bits_item(bits: Bits, field: WireField, prefix: str) -> str:
 def _value_string(field: WireField, values: dict[int, str]) -> str:
     if not values or field.type == "u64":  # as with the mask
         return "nil"
-    return "{ " + ", ".join(f"[{key}] = {_lua(values[key])}" for key in sorted(values)) + " }"
+    return _table({str(value): name for value, name in values.items()})
 
 
 def _names(values: dict[int, str]) -> str:
     """Return the table that says what a value means, by its decimal digits: exact to 64 bits."""
-    return "{ " + ", ".join(f'["{key}"] = {_lua(values[key])}' for key in sorted(values)) + " }"
+    return _table({_lua(str(value)): name for value, name in values.items()})
+
+
+def _table(entries: dict[str, str]) -> str:
+    return "{ " + ", ".join(f"[{key}] = {_lua(text)}" for key, text in entries.items()) + " }"
 
 
 def _constant(field: WireField) -> str:
