@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -61,7 +61,7 @@ class Demo:
     def network(self) -> None:
         """Show what is connected."""
         self.step("Hosts whose agents are connected to the NCO, in-band, over mutual TLS")
-        self.show(self.testbed.nco("host", "list").stdout)
+        self.nco("host", "list")
 
     def plain(self) -> None:
         """Before the intent: dig is answered, nothing is mirrored."""
@@ -71,8 +71,7 @@ class Demo:
     def apply(self) -> None:
         """Apply the intent and show convergence."""
         self.step("The intent")
-        self.say(f"[bold]$ nco {' '.join(APPLY)}[/bold]")
-        self.show(self.testbed.nco(*APPLY).stdout)
+        self.nco(*APPLY)
 
     def queries(self) -> None:
         """Ask as three different senders."""
@@ -86,15 +85,15 @@ class Demo:
         self.check(tags == expected, f"only dig on h1 is tagged: {tags}")
         queries = [line for line in self.testbed.dnsmasq.tail().splitlines() if "query[" in line]
         self.say("dnsmasq saw plain queries:")
-        self.show("\n".join(queries[-3:]))
+        self.show(queries[-3:])
 
     def mirror(self) -> None:
         """Show the OpenFlow entry that sends the copies."""
         self.step("OpenFlow entries of ours on s1 (table 0), with their cookie")
         entries = [line.strip() for line in self.testbed.flows("s1").splitlines()]
-        mirrors = [entry for entry in entries if "table=0" in entry and "tp_" in entry]
+        mirrors = [entry for entry in entries if "table=0" in entry and "output:" in entry]
         self.check(bool(mirrors), "s1 has mirror entries")
-        self.show("\n".join(mirrors))
+        self.show(mirrors)
 
     def table(self) -> None:
         """Print the dissertation's table, and who sends DNS without a tag."""
@@ -123,13 +122,12 @@ class Demo:
         tagged = sum(packet.application == "dig" for packet in packets if not packet.response)
         self.check(tagged == LOOP, f"{tagged} of {LOOP} queries were tagged and answered")
         self.testbed.wait_for_agents(["h1", "dns"])
-        self.show(self.testbed.nco("show", INTENT).stdout)
+        self.nco("show", INTENT)
 
     def revoke(self) -> None:
         """Revoke; the next query is plain."""
         self.step("Revocation: send off, drained, receive off, removed")
-        self.say(f"[bold]$ nco revoke {INTENT}[/bold]")
-        self.show(self.testbed.nco("revoke", INTENT).stdout)
+        self.nco("revoke", INTENT)
         self.wire.start()
         self.answered("h1 dig", self.testbed.dig("h1", f"after.{ZONE}"))
         seen = self.wire.wait_for(2)
@@ -147,10 +145,15 @@ class Demo:
         """Print a line of our own."""
         self.console.print(text, highlight=False)
 
-    def show(self, output: str) -> None:
+    def nco(self, *arguments: str) -> None:
+        """Run the operator's command in sight: the command, and its lines as they come."""
+        self.say(f"[bold]$ nco {' '.join(arguments)}[/bold]")
+        self.show(self.testbed.nco_lines(*arguments))
+
+    def show(self, lines: Iterable[str]) -> None:
         """Print what a program said, untouched."""
-        for line in output.rstrip().splitlines():
-            self.console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        for line in lines:
+            self.console.print(f"  {line.rstrip()}", markup=False, highlight=False, soft_wrap=True)
 
     def answered(self, who: str, answer: str) -> None:
         """Print an answer; none is a failure."""

@@ -268,7 +268,7 @@ class Testbed:
         command = [str(SCRIPTS / "nco"), *arguments]
         done = subprocess.run(
             command,
-            env={**os.environ, "L45_STATE": str(self.state)},
+            env=self._nco_environment(),
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -277,6 +277,24 @@ class Testbed:
         if check and done.returncode != 0:
             raise TestbedError(f"nco {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done
+
+    def nco_lines(self, *arguments: str) -> Iterator[str]:
+        """Run the operator's command and yield its lines as they come."""
+        command = [str(SCRIPTS / "nco"), *arguments]
+        with subprocess.Popen(
+            command,
+            env=self._nco_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as running:
+            assert running.stdout  # noqa: S101 - a pipe was asked for
+            yield from running.stdout
+        if running.returncode != 0:
+            raise TestbedError(f"nco {' '.join(arguments)}: exit code {running.returncode}")
+
+    def _nco_environment(self) -> dict[str, str]:
+        return {**os.environ, "L45_STATE": str(self.state)}
 
     def rest(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what the operator's command prints with --json."""

@@ -6,8 +6,10 @@ interpreter starts; it only hooks the import of `eventlet.wsgi`, and adds the na
 """
 
 import sys
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 WANTED = "eventlet.wsgi"
 
@@ -15,20 +17,22 @@ WANTED = "eventlet.wsgi"
 class _AddName(Loader):
     """Loads the module as the original loader would, then adds the name that Ryu imports."""
 
-    def __init__(self, loader):
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         if not hasattr(module, "ALREADY_HANDLED"):
             module.ALREADY_HANDLED = object()
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname != WANTED:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

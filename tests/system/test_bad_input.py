@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mininet_topos.processes import wait_until
-from mininet_topos.testbed import WEB_ADDRESS, Testbed
+from mininet_topos.testbed import SCRIPTS, WEB_ADDRESS, Testbed
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -21,13 +21,12 @@ def test_a_wrong_certificate_is_refused_and_said_on_both_ends(
     testbed: Testbed, tmp_path: Path
 ) -> None:
     stranger = tmp_path / "stranger"
-    testbed.nco("--help")
     _credentials_of_another_ca(testbed, stranger)
     process = testbed.spawn(
         "h2",
         "stranger",
         [
-            *("dca", "run", "--nco", "10.10.0.5", "--credentials", str(stranger)),
+            *(str(SCRIPTS / "dca"), "run", "--nco", "10.10.0.5", "--credentials", str(stranger)),
             *("--state", str(tmp_path / "state"), "--run-dir", str(testbed.run_folder)),
         ],
     )

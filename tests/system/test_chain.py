@@ -86,7 +86,8 @@ def test_mirror_entries_carry_our_cookie_and_count(testbed: Testbed, applied: st
 
     def mirrored() -> list[str]:
         lines = testbed.flows("s1").splitlines()
-        return [line for line in lines if re.search(r"cookie=0x4c34\w*,.*table=0,.*udp", line)]
+        ours = re.compile(r"cookie=0x4c34\w*,.*table=0,.*udp.*output")
+        return [line for line in lines if ours.search(line)]
 
     assert len(mirrored()) == 2, testbed.flows("s1")
     assert all("goto_table:1" in line for line in mirrored())
