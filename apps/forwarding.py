@@ -27,8 +27,8 @@ SOURCE_SECONDS = 60
 DESTINATION_SECONDS = 150
 PRIORITY = 100
 
-AGAIN_SECONDS = 1.0
-"""Packets that were on the way while an entry was written do not make it be written again."""
+AGAIN_SECONDS = 5.0
+"""Packets that are seen all the same (ARP, those on the way meanwhile) do not write them again."""
 
 RECENT_AT_MOST = 4096
 

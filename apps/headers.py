@@ -10,9 +10,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from controller.steering import IPV4, LLDP_TYPE
-
-ARP = 0x0806
+from controller.steering import ARP, IPV4, LLDP_TYPE
 
 ETHERNET = struct.Struct("!6s6sH")
 ARP_IPV4 = struct.Struct("!HHBBH6s4s")

@@ -41,9 +41,12 @@ def send(datapath: Datapath, messages: Sequence[Message]) -> bool:
 
 
 def adding(
-    datapath: Datapath, entry: Entry, cookie: int = COOKIE, hard_timeout: int = 0, flags: int = 0
+    datapath: Datapath, entry: Entry, cookie: int = COOKIE, hard_timeout: int = 0
 ) -> Message:
-    """Return the message that adds `entry`, or replaces the one with its match and priority."""
+    """Return the message that adds `entry`, or replaces the one with its match and priority.
+
+    A switch tells when one without a timeout is removed.
+    """
     return parser.OFPFlowMod(
         datapath,
         table_id=entry.table,
@@ -51,7 +54,7 @@ def adding(
         priority=entry.priority,
         cookie=cookie,
         hard_timeout=hard_timeout,
-        flags=flags,
+        flags=0 if hard_timeout else ofp.OFPFF_SEND_FLOW_REM,
         match=parser.OFPMatch(**dict(entry.match)),
         instructions=_instructions(entry),
     )

@@ -26,7 +26,7 @@ RETRY_SECONDS = 0.2
 SEND_SECONDS = 20.0
 """A service that reads nothing for so long is given up."""
 
-END_SECONDS = 5.0
+END_SECONDS = 3.0
 READ_BYTES = 65536
 PEER_CREDENTIALS = struct.Struct("3i")
 

@@ -172,10 +172,7 @@ class SteeringApp(BackgroundApp):
     def _write(self, switch: _Switch, difference: steering.Diff) -> None:
         datapath = switch.datapath
         messages = [openflow.deleting(datapath, entry) for entry in difference.deletes]
-        messages += [
-            openflow.adding(datapath, entry, flags=ofp.OFPFF_SEND_FLOW_REM)
-            for entry in difference.adds
-        ]
+        messages += [openflow.adding(datapath, entry) for entry in difference.adds]
         openflow.send(datapath, [*messages, parser.OFPBarrierRequest(datapath)])
         log.info(
             "wrote entries dpid=%d added=%d deleted=%d",

@@ -29,6 +29,7 @@ LLDP_TYPE = 0x88CC
 LLDP_ADDRESS = "01:80:c2:00:00:0e"
 
 IPV4 = 0x0800
+ARP = 0x0806
 IP_PROTOCOL = {"tcp": 6, "udp": 17}
 
 
@@ -152,14 +153,21 @@ def plan(
 
 
 def permanent_entries(forwarding: bool = True) -> list[Entry]:
-    """Return the entries that every switch has, whatever is steered."""
+    """Return the entries that every switch has, whatever is steered.
+
+    The controller sees every ARP packet, also of a host whose source is known to the switch: only
+    so does it learn the address of one that spoke IPv6 first.
+    """
     lldp = match(eth_type=LLDP_TYPE, eth_dst=LLDP_ADDRESS)
+    to_controller = (CONTROLLER_PORT,)
     entries = [
         Entry(Table.STEERING, Priority.MISS, goto=Table.SOURCES),
-        Entry(Table.STEERING, Priority.DISCOVERY, lldp, outputs=(CONTROLLER_PORT,)),
+        Entry(Table.STEERING, Priority.DISCOVERY, lldp, to_controller),
+        Entry(
+            Table.STEERING, Priority.DISCOVERY, match(eth_type=ARP), to_controller, Table.SOURCES
+        ),
     ]
     if forwarding:
-        to_controller = (CONTROLLER_PORT,)
         entries += [
             Entry(Table.SOURCES, 0, outputs=to_controller, goto=Table.DESTINATIONS),
             Entry(Table.DESTINATIONS, 0, outputs=(FLOOD_PORT,)),

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ RUN = Path("/var/run/openvswitch")
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+
+LOCK = "\0l45-testbed"
 
 DATABASE = "ovsdb-server"
 SWITCH = "ovs-vswitchd"
@@ -54,6 +57,28 @@ def ensure_running() -> Iterator[None]:
             _command(["ovs-vsctl", "--no-wait", "init"])
         if not _answers(SWITCH):
             stack.enter_context(_daemon(SWITCH, [f"unix:{RUN / 'db.sock'}"]))
+        yield
+
+
+@contextlib.contextmanager
+def alone(seconds: float = 0.0) -> Iterator[None]:
+    """Be the only one on this machine with a network of ours: bridges have fixed names.
+
+    Waits up to `seconds` for another one to end; raises OpenVSwitchError where it does not. The
+    name of an abstract socket is the lock: it leaves no file, whatever ends this process.
+    """
+    deadline = time.monotonic() + seconds
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        while True:
+            try:
+                lock.bind(LOCK)
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    raise OpenVSwitchError(
+                        "another network of ours runs on this machine"
+                    ) from error
+                time.sleep(0.2)
         yield
 
 
