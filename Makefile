@@ -3,12 +3,11 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.l45-setup
-PACKAGES := apps controller dissectors host_agent mininet_topos wire
 C_SOURCES = $(shell find kernel_tap -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build demo test lint unit clean
+.PHONY: help setup system build demo lab test lint unit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +26,9 @@ build: | system
 
 demo: setup ## Play the dissertation's middlebox demonstration (root)
 	@$(BIN)/python -m mininet_topos.demo
+
+lab: setup ## The demonstration's network with Mininet's prompt, to try things (root)
+	@$(BIN)/python -m mininet_topos.lab
 
 test: setup lint ## Lint, unit tests and, as root, system tests
 	@$(BIN)/pytest

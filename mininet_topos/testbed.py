@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mininet.cli import CLI
 from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import RemoteController
@@ -265,10 +266,10 @@ class Testbed:
         self, *arguments: str, check: bool = True, seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run the operator's command; raise TestbedError with its words where it fails."""
-        command = [str(SCRIPTS / "nco"), *arguments]
+        command = ["nco", *arguments]
         done = subprocess.run(
             command,
-            env=self._nco_environment(),
+            env=self.operator_environment(),
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -280,10 +281,10 @@ class Testbed:
 
     def nco_lines(self, *arguments: str) -> Iterator[str]:
         """Run the operator's command and yield its lines as they come."""
-        command = [str(SCRIPTS / "nco"), *arguments]
+        command = ["nco", *arguments]
         with subprocess.Popen(
             command,
-            env=self._nco_environment(),
+            env=self.operator_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -293,8 +294,15 @@ class Testbed:
         if running.returncode != 0:
             raise TestbedError(f"nco {' '.join(arguments)}: exit code {running.returncode}")
 
-    def _nco_environment(self) -> dict[str, str]:
-        return {**os.environ, "L45_STATE": str(self.state)}
+    def operator_environment(self) -> dict[str, str]:
+        """Return the environment in which `nco` is found and talks to this testbed's NCO."""
+        path = f"{SCRIPTS}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {**os.environ, "L45_STATE": str(self.state), "PATH": path}
+
+    def prompt(self) -> None:
+        """Give Mininet's prompt until the user leaves it."""
+        setLogLevel("output")  # what commands on hosts print
+        CLI(self._net)
 
     def rest(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what the operator's command prints with --json."""
