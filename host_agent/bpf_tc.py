@@ -21,9 +21,12 @@ PRIORITY = HANDLE = 45
 HOOKS = {"l45_ingress": 0xFFFFFFF2, "l45_egress": 0xFFFFFFF3}
 """The programs and the clsact parents that they are attached to."""
 
-UPPER = {"bridge", "bond", "team", "vrf"}
-UPPER_OF_LINK = {"vlan", "macvlan", "ipvlan"}
-"""Kinds of interface whose packets pass another interface too: a packet must meet us once."""
+GROUPS = {"bridge", "bond", "team"}
+"""What these deliver or send themselves passes the group's interface, the rest is not this host's:
+the interfaces in them are left out."""
+
+UPPER_OF_LINK = {"macvlan", "macvtap", "ipvlan"}
+"""What these send passes the interface below too: they are left out."""
 
 
 def attach(programs: Mapping[str, int]) -> None:
@@ -85,17 +88,24 @@ def _ensure_clsact(route: IPRoute, index: int) -> None:
 
 
 def _interfaces(route: IPRoute) -> Iterator[tuple[int, str]]:
-    for link in route.get_links():
-        if link["ifi_type"] == LOOPBACK or _is_upper(link):
-            continue
+    links = list(route.get_links())
+    groups = {link["index"] for link in links if _kind(link) in GROUPS}
+    for link in links:
         name = str(link.get("ifname"))
-        if link["ifi_type"] == ETHERNET:
+        if link["ifi_type"] == ETHERNET and not _passes_another(link, groups):
             yield int(link["index"]), name
-        else:
-            logger.info("tap_skipped interface=%s reason=not-ethernet", name)
+        elif link["ifi_type"] != LOOPBACK:
+            logger.debug("tap_skipped interface=%s", name)
 
 
-def _is_upper(link: Any) -> bool:  # noqa: ANN401 - pyroute2 has no types
-    kind = link.get(("linkinfo", "kind"))
-    # A link in another namespace is out of our sight: then this one is the lowest here.
-    return kind in UPPER or (kind in UPPER_OF_LINK and link.get("link_netnsid") is None)
+def _kind(link: Any) -> str | None:  # noqa: ANN401 - pyroute2 has no types
+    kind: str | None = link.get(("linkinfo", "kind"))
+    return kind
+
+
+def _passes_another(link: Any, groups: set[int]) -> bool:  # noqa: ANN401
+    """Tell whether this host's packets on `link` pass another interface of the namespace too."""
+    if link.get("master") in groups or _kind(link) == "vrf":
+        return True
+    # A link in another namespace is out of our sight: there is no other interface here.
+    return _kind(link) in UPPER_OF_LINK and link.get("link_netnsid") is None

@@ -51,6 +51,7 @@ struct bpf_iter__task_file {
 #define IPPROTO_UDP 17
 #define ETH_P_IP 0x0800
 #define ETH_HEADER_SIZE 14
+#define PACKET_HOST 0 /* addressed to this interface */
 
 struct ipv4_header {
 	__u8 version_ihl;

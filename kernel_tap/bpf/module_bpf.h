@@ -95,17 +95,6 @@ L45_CALL int l45_insert(struct l45_msg *msg, __u32 offset, __u32 size)
 	return l45_clear(msg->skb, at, size);
 }
 
-/* Where the device summed the whole packet (CHECKSUM_COMPLETE), cutting the tail takes the tail's
- * bytes off that sum; but they have moved since, so they are put on it first. */
-static inline void l45_balance(struct l45_msg *msg, __u32 length, __u32 size)
-{
-	__u32 sum = l45_sum(msg->skb, msg->walk->payload + length, size);
-
-	if (length % 2)
-		sum = (sum << 8) | (sum >> 24);
-	bpf_csum_update(msg->skb, sum);
-}
-
 L45_CALL int l45_remove(struct l45_msg *msg, __u32 offset, __u32 size)
 {
 	struct l45_walk *walk = msg->walk;
@@ -117,7 +106,6 @@ L45_CALL int l45_remove(struct l45_msg *msg, __u32 offset, __u32 size)
 	walk->changed = 1;
 	if (l45_move(msg->skb, at + size, at, length - offset))
 		return -EFAULT;
-	l45_balance(msg, length, size);
 	if (bpf_skb_change_tail(msg->skb, walk->payload + length, 0))
 		return -ENOMEM;
 	walk->length = length;

@@ -7,8 +7,8 @@
  * matches is asked by tail call into its module; the module's answer comes back, by tail call
  * again, to l45_answer, which finishes the packet or asks the next.
  *
- * The interfaces are Ethernet and the driver attaches to the lowest ones only (host_agent/
- * bpf_tc.py), so that a packet comes by once.
+ * The interfaces are Ethernet, and the driver chooses them so that a packet comes by once
+ * (host_agent/bpf_tc.py).
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -151,7 +151,8 @@ static __attribute__((noinline)) enum shape parse(struct __sk_buff *skb, struct 
 	struct udp_header udp;
 	__u32 header;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) ||
+	/* A packet with a VLAN tag comes by again on the VLAN's interface. */
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    bpf_skb_load_bytes(skb, ETH_HEADER_SIZE, &ip, sizeof(ip)) || ip.protocol != IPPROTO_UDP)
 		return FOREIGN;
 	header = (ip.version_ihl & 15) * 4;
@@ -260,7 +261,7 @@ int l45_ingress(struct __sk_buff *skb)
 {
 	struct l45_walk *walk = l45_context_of_cpu();
 
-	if (!walk)
+	if (!walk || skb->pkt_type != PACKET_HOST)
 		return UNTOUCHED;
 	walk->direction = L45_PLACE_RECEIVE;
 	if (parse(skb, walk) != DATAGRAM || !load_receiver(skb, walk) || !load_set(walk) ||
@@ -269,8 +270,10 @@ int l45_ingress(struct __sk_buff *skb)
 	return ask_next(skb, walk);
 }
 
-/* Lengths and checksums after the payload changed. The sum waits for the device or is there; the
- * helper knows which, and leaves 0 (no checksum) alone. */
+/* Lengths and checksums after the payload changed. The UDP sum waits for the device
+ * (CHECKSUM_PARTIAL) or is there; the helper knows which, and leaves 0 (no checksum) alone. A sum
+ * of the whole packet by the device (CHECKSUM_COMPLETE) stays right because what the payload adds
+ * the UDP sum takes away; where the size changes, bpf_skb_change_tail has dropped it already. */
 static __attribute__((noinline)) int finish(struct __sk_buff *skb, const struct l45_walk *walk)
 {
 	__u32 check = walk->udp + __builtin_offsetof(struct udp_header, check);

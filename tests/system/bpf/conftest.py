@@ -40,7 +40,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
 
 @pytest.fixture
 def bare_run() -> Iterator[Path]:
-    """A run folder without a tap yet; emptied whatever happens."""
+    """Give a run folder without a tap yet; empty it whatever happens."""
     if reason := bpf_tap.unavailable():
         pytest.skip(reason)
     run = Path("/run") / f"{unique('tapx')}-{next(RUNS)}"
@@ -54,7 +54,7 @@ def bare_run() -> Iterator[Path]:
 
 @pytest.fixture
 def tap_run(bare_run: Path, tap_object: Path) -> Path:
-    """A run folder with the tap."""
+    """Give a run folder with the tap."""
     bpf_tap.install(bare_run, tap_object)
     return bare_run
 
@@ -63,7 +63,7 @@ def tap_run(bare_run: Path, tap_object: Path) -> Path:
 def wire(
     tap_run: Path, artifacts: dict[str, Artifact], request: pytest.FixtureRequest
 ) -> Iterator[Wire]:
-    """A client and a server, with and without transmit checksum offload."""
+    """Make a client and a server, with and without transmit checksum offload."""
     with veth_pair(unique("tapx"), offload=request.param) as (client, server):
         hosts = Host(client, tap_run, artifacts), Host(server, tap_run, artifacts)
         with Wire(*hosts) as wire:

@@ -22,8 +22,8 @@ from wire.match import Match
 from wire.messages import Counters, Customization
 
 ROOT = Path(__file__).parents[3]
-BUILD = ("clang -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror "
-         "-I kernel_tap/include -I kernel_tap/bpf -I kernel_tap/core").split()  # fmt: skip
+BUILD = ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror",
+         "-I", "kernel_tap/include", "-I", "kernel_tap/bpf", "-I", "kernel_tap/core"]  # fmt: skip
 
 CLIENT, SERVER = "10.99.0.1", "10.99.0.2"
 PORT = 53
@@ -211,7 +211,7 @@ class Host:
             BpfTap(self.run).stop()
 
     def counters(self) -> list[Counters]:
-        """What the customizations did, in the order in which they are asked."""
+        """Return what the customizations did, in the order in which they are asked."""
         with inside(self.namespace):
             return [status.counters for status in BpfTap(self.run).customizations()]
 
