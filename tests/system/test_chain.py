@@ -146,12 +146,11 @@ def test_killed_ryu_leaves_the_service_to_its_successor(
 
 
 def _mirror_state(testbed: Testbed) -> str:
-    mirror = testbed.rest("show", INTENT)["mirror"]
-    return str(mirror["state"]) if mirror else ""
+    (mirror,) = testbed.rest("show", INTENT)["mirrors"]
+    return str(mirror["state"])
 
 
 def test_an_entry_deleted_by_hand_comes_back(testbed: Testbed, applied: str) -> None:
-    testbed.nco("show", INTENT)
     wait_until(lambda: _mirror_state(testbed) == "installed", "the mirror is installed")
     delete = ["ovs-ofctl", "-O", "OpenFlow13", "del-flows", "s1", "table=0,udp"]
     subprocess.run(delete, check=True)
