@@ -1,1 +1,1 @@
-"""."""
+"""Ryu applications, thin: the only code here that knows Ryu or eventlet."""

@@ -24,7 +24,7 @@ from controller.steering import Entry, Table, match
 COOKIE = 0x4C34_3501_0000_0000
 
 SOURCE_SECONDS = 60
-DESTINATION_SECONDS = 150
+DESTINATION_SECONDS = 600
 PRIORITY = 100
 
 AGAIN_SECONDS = 5.0
@@ -69,8 +69,7 @@ class Forwarding(app_manager.RyuApp):
         """Take hosts that are elsewhere now out of the switches."""
         for dpid, datapath in list(self._discovery.datapaths.items()):
             if dpid != event.but:
-                for mac in event.macs:
-                    openflow.send(datapath, _forgetting(datapath, mac))
+                openflow.send(datapath, _forgetting(datapath, event.macs))
         self._recent.clear()
 
 
@@ -87,10 +86,14 @@ def _learnt(datapath: Datapath, port: int, mac: str) -> list[openflow.Message]:
     ]
 
 
-def _forgetting(datapath: Datapath, mac: str) -> list[openflow.Message]:
+def _forgetting(datapath: Datapath, macs: set[str]) -> list[openflow.Message]:
     return [
-        _clearing_sources(datapath, eth_src=mac),
-        openflow.clearing(datapath, Table.DESTINATIONS, COOKIE, eth_dst=mac),
+        message
+        for mac in macs
+        for message in (
+            _clearing_sources(datapath, eth_src=mac),
+            openflow.clearing(datapath, Table.DESTINATIONS, COOKIE, eth_dst=mac),
+        )
     ]
 
 

@@ -20,6 +20,9 @@ STALE_SECONDS = 300.0
 LINK_SECONDS = 16.0
 """A link that three discovery frames in a row did not pass is gone."""
 
+MOVE_SECONDS = 1.0
+"""A host that moved stays for so long: two ports that claim one address cannot keep us busy."""
+
 SwitchAndPort = tuple[int, int]
 
 
@@ -39,6 +42,7 @@ class Outcome(Enum):
 class _Host:
     place: SwitchAndPort
     heard: float
+    since: float
     address: str | None = None
     announced: bool = False
 
@@ -69,13 +73,15 @@ class Hosts:
         return Outcome.LEARNT if host.take_address(source) else Outcome.KNOWN
 
     def _attach(self, place: SwitchAndPort, source: Source, now: float) -> Outcome:
+        moved = self._hosts.get(source.mac)
+        if moved and now - moved.since < MOVE_SECONDS:
+            return Outcome.REFUSED
         if not self._make_room(place, now):
             return Outcome.REFUSED
-        moved = self._hosts.get(source.mac)
         if moved:
             self._detach(source.mac)
-            moved.place, moved.heard = place, now
-        host = self._hosts.setdefault(source.mac, _Host(place, now))
+            moved.place, moved.heard, moved.since = place, now, now
+        host = self._hosts.setdefault(source.mac, _Host(place, heard=now, since=now))
         host.take_address(source)
         self._at.setdefault(place, set()).add(source.mac)
         return Outcome.MOVED if moved else Outcome.LEARNT

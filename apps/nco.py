@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import eventlet
 from eventlet import hubs
+from ryu import cfg
 from ryu.base import app_manager
 from ryu.controller.handler import set_ev_cls
 
@@ -36,7 +37,11 @@ log = logging.getLogger(__name__)
 COALESCE_SECONDS = 0.2
 MAX_SWITCHES_TOLD = 4096
 
+ECHOES_UNANSWERED = 3
+"""Ryu asks every 15 s; without a limit a switch that lost its power stays connected for ever."""
+
 openflow_guard.install()
+cfg.CONF.set_default("maximum_unreplied_echo_requests", ECHOES_UNANSWERED)
 app_manager.require_app("apps.steering")
 if FORWARDING:
     app_manager.require_app("apps.forwarding")
@@ -52,6 +57,7 @@ class Nco(BackgroundApp):
     def __init__(self, *args: Any, discovery: Discovery, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self._discovery = discovery
+        self._changed = False
         self._link = ServiceLink(state_folder(), self._switches, self._wanted)
 
     def start(self) -> None:
@@ -67,12 +73,15 @@ class Nco(BackgroundApp):
 
     def tick(self) -> None:
         """Send what has changed."""
+        if self._changed:
+            self._changed = False
+            self._link.put(self._switches())
         self._link.flush()
 
     @set_ev_cls(EventNetworkChange)
     def network_changed(self, _event: EventNetworkChange) -> None:
-        """Tell the service which switches and hosts there are."""
-        self._link.put(self._switches())
+        """Have the service told which switches and hosts there are."""
+        self._changed = True
 
     @set_ev_cls(EventSteeringReport)
     def steering_report(self, event: EventSteeringReport) -> None:

@@ -11,6 +11,10 @@ PACKET_INS_PER_SECOND = 1000.0
 PACKET_IN_BURST = 1000.0
 """More than our meter in the switch lets through, so this one is for switches without it."""
 
+ERRORS_PER_SECOND = 10.0
+ERROR_BURST = 100.0
+"""Each of them is a line or two in the log."""
+
 OPEN_REPLIES = 64
 OPEN_REPLY_BYTES = 16 * 1024 * 1024
 """Multipart replies whose last part is still to come: some 150,000 flow entries in all."""
@@ -23,12 +27,33 @@ MORE = 1
 PORT_DELETED = 1
 
 
+class Bucket:
+    """A token bucket."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._filled = now
+
+    def take(self, now: float) -> bool:
+        """Return whether there was a token left, and take it."""
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
 class Limits:
     """What has come over one connection so far."""
 
     def __init__(self, now: float) -> None:
-        self._allowance = PACKET_IN_BURST
-        self._refilled = now
+        self._buckets = {
+            Type.PACKET_IN: Bucket(PACKET_INS_PER_SECOND, PACKET_IN_BURST, now),
+            Type.ERROR: Bucket(ERRORS_PER_SECOND, ERROR_BURST, now),
+        }
         self._open: dict[int, int] = {}
         self._ports: set[int] = set()
 
@@ -37,21 +62,12 @@ class Limits:
 
         Raises MalformedMessage where the switch goes on with what has no end.
         """
-        if msg_type == Type.PACKET_IN:
-            return self._take_packet_in(now)
+        if msg_type in self._buckets:
+            return self._buckets[Type(msg_type)].take(now)
         if msg_type == Type.MULTIPART_REPLY:
             self._count_reply(data)
         elif msg_type == Type.PORT_STATUS:
             self._count_port(data, MULTIPART_BODY, deleted=data[HEADER_BYTES] == PORT_DELETED)
-        return True
-
-    def _take_packet_in(self, now: float) -> bool:
-        earned = (now - self._refilled) * PACKET_INS_PER_SECOND
-        self._allowance = min(PACKET_IN_BURST, self._allowance + earned)
-        self._refilled = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
         return True
 
     def _count_reply(self, data: bytes) -> None:

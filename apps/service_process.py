@@ -39,13 +39,10 @@ class ServiceProcess:
         if self.running:
             return
         if self._child:
-            self._note_end(self._child, now)
-        if now < self._not_before:
-            return
-        self._child = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        log.info("service started pid=%d", self._child.pid)
+            self._failed(f"ended with status {self._child.returncode}", now)
+            self._child = None
+        if now >= self._not_before:
+            self._start(now)
 
     def answered(self) -> None:
         """Take note that it answers: the next failure is the first one again."""
@@ -63,8 +60,16 @@ class ServiceProcess:
         except ProcessLookupError:
             log.info("service was gone already pid=%d", pid)
 
-    def _note_end(self, child: subprocess.Popen[bytes], now: float) -> None:
-        self._child = None
+    def _start(self, now: float) -> None:
+        try:
+            self._child = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+            log.info("service started pid=%d", self._child.pid)
+        except OSError as error:
+            self._failed(f"cannot be started: {error}", now)
+
+    def _failed(self, what: str, now: float) -> None:
         self._not_before = now + self._delay
-        log.error("service ended status=%s again_in=%.1fs", child.returncode, self._delay)
+        log.error("service %s; again in %.1f s", what, self._delay)
         self._delay = min(2 * self._delay, RESTART_SECONDS_MAX)

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
 from controller.switch_link import Mirror, MirrorStatus, SeenHost, Steering, SteeringReport
 
@@ -94,7 +95,7 @@ class Place:
     """Where a mirror stands, or why it stands nowhere."""
 
     mirror: Mirror
-    state: str
+    state: Literal["placed", "pending", "impossible"]
     reason: str = ""
     server: SeenHost | None = None
     middlebox: SeenHost | None = None
@@ -194,13 +195,10 @@ def service_matches(transport: str, server: str, port: int) -> tuple[Match, Matc
 
 def _place(mirror: Mirror, seen: Mapping[str, SeenHost], connected: Collection[int]) -> Place:
     server, middlebox = seen.get(mirror.server), seen.get(mirror.middlebox)
-    for role, address, host in [
-        ("server", mirror.server, server),
-        ("middlebox", mirror.middlebox, middlebox),
-    ]:
-        if host is None:
-            return Place(mirror, "pending", f"{role} {address} has not sent a packet yet")
-    assert server is not None and middlebox is not None  # noqa: S101, PT018 - for mypy
+    if server is None:
+        return Place(mirror, "pending", f"server {mirror.server} has not sent a packet yet")
+    if middlebox is None:
+        return Place(mirror, "pending", f"middlebox {mirror.middlebox} has not sent a packet yet")
     if server.dpid != middlebox.dpid:
         reason = (
             f"server {mirror.server} is on switch {server.dpid}, middlebox {mirror.middlebox} "
@@ -215,7 +213,7 @@ def _place(mirror: Mirror, seen: Mapping[str, SeenHost], connected: Collection[i
         return Place(mirror, "impossible", reason)
     if server.dpid not in connected:
         return Place(mirror, "pending", f"switch {server.dpid} is not connected")
-    return Place(mirror, "placed", "", server, middlebox)
+    return Place(mirror, "placed", server=server, middlebox=middlebox)
 
 
 def _add_mirrors(made: Plan) -> None:
@@ -279,6 +277,7 @@ def report(
 def _status(place: Place, installed: Mapping[int, Mapping[EntryKey, Installed]]) -> MirrorStatus:
     mirror, middlebox = place.mirror, place.middlebox
     if middlebox is None:
+        state: Literal["impossible", "pending"]
         state = "impossible" if place.state == "impossible" else "pending"
         return MirrorStatus(id=mirror.id, state=state, reason=place.reason)
     entries = installed.get(middlebox.dpid, {})

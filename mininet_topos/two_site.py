@@ -8,6 +8,7 @@ and the hosts compute checksums themselves.
 from __future__ import annotations
 
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SITE_A = {"dns": 3, "web": 4, "nco": 5, "mb": 6}
 SITE_B = {"h1": 1, "h2": 2}
 
 
+@lru_cache
 def kernel_datapath() -> bool:
     """Whether the kernel has Open vSwitch's datapath, loaded or loadable."""
     if Path("/sys/module/openvswitch").exists():

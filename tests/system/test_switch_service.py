@@ -43,12 +43,14 @@ class Nco:
         listen = f'listen = "127.0.0.1:{free_port()}"'
         config.write_text(re.sub(r"(?m)^listen = .*$", listen, text), encoding="utf-8")
 
-    def start_ryu(self, port: int | None = None, app: str = "apps/nco.py") -> Process:
+    def start_ryu(
+        self, *more: str, port: int | None = None, app: str = "apps/nco.py", **environment: str
+    ) -> Process:
         port = port or free_port()
         return self.processes.start(
             "ryu",
-            [str(SCRIPTS / "ryu-manager"), "--ofp-tcp-listen-port", str(port), app],
-            env=os.environ | {"L45_STATE": str(self.state)},
+            [str(SCRIPTS / "ryu-manager"), "--ofp-tcp-listen-port", str(port), app, *more],
+            env=os.environ | {"L45_STATE": str(self.state)} | environment,
         )
 
     def linked(self, ryu: Process, times: int = 1) -> bool:
@@ -129,7 +131,7 @@ def test_a_state_folder_that_is_not_there_is_tried_again_and_said(tmp_path: Path
         )
 
         def said() -> int:
-            return ryu.log.read_text(encoding="utf-8").count("service ended status=1")
+            return ryu.log.read_text(encoding="utf-8").count("service ended with status 1")
 
         wait_until(lambda: said() >= 2, "the service is tried twice", process=ryu)
         assert "nco init" in ryu.log.read_text(encoding="utf-8")
@@ -151,14 +153,33 @@ def test_an_absolute_path_from_any_folder_works(nco: Nco, monkeypatch: pytest.Mo
     wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
 
 
-@pytest.mark.skipif(not Path(SYSTEM_MN).exists(), reason="Debian's mininet is not installed")
-def test_the_plain_mn_command_pings_everywhere(nco: Nco) -> None:
+def mn_pingall() -> str:
+    result = subprocess.run(
+        [SYSTEM_MN, "--custom", "mininet_topos/two_site.py", "--topo", "two_site",
+         "--controller", "remote", "--test", "pingall"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return result.stdout + result.stderr
+
+
+@pytest.fixture
+def switches() -> Iterator[None]:
     with openvswitch.alone(seconds=120), openvswitch.ensure_running():
-        ryu = nco.start_ryu(port=6653)
-        wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
-        result = subprocess.run(
-            [SYSTEM_MN, "--custom", "mininet_topos/two_site.py", "--topo", "two_site",
-             "--controller", "remote", "--test", "pingall"],
-            capture_output=True, text=True, check=True, cwd=ROOT,
-        )  # fmt: skip
-    assert "Results: 0% dropped (30/30 received)" in result.stdout + result.stderr
+        yield
+
+
+@pytest.mark.usefixtures("switches")
+def test_the_plain_mn_command_pings_everywhere(nco: Nco) -> None:
+    ryu = nco.start_ryu(port=6653)
+    wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
+    assert "Results: 0% dropped (30/30 received)" in mn_pingall()
+
+
+@pytest.mark.usefixtures("switches")
+def test_an_operators_own_forwarding_begins_in_table_1_and_hosts_are_learnt(nco: Nco) -> None:
+    ryu = nco.start_ryu("tests/system/flood_app.py", port=6653, L45_FORWARDING="off")
+    wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
+    assert "Results: 0% dropped (30/30 received)" in mn_pingall()
+    log = ryu.log.read_text(encoding="utf-8")
+    assert "apps.forwarding" not in log
+    assert "address=10.10.0.6 dpid=1 port=4" in log

@@ -15,7 +15,7 @@ from ryu.ofproto.ofproto_protocol import ProtocolDesc
 
 from apps.openflow_check import MESSAGES, MULTIPARTS, MalformedMessage, Type, check
 from apps.openflow_guard import NICIRA_CONTROLLER2
-from apps.openflow_limits import OPEN_REPLIES, PACKET_IN_BURST, PORTS, Limits
+from apps.openflow_limits import ERROR_BURST, OPEN_REPLIES, PACKET_IN_BURST, PORTS, Limits
 
 CPU_SECONDS = 5.0
 """A message of 64 KiB takes Ryu some 0.3 s; what takes longer than this does not end."""
@@ -261,6 +261,12 @@ def test_packet_ins_over_the_rate_are_dropped_and_come_again_later() -> None:
     taken = [limits.admit(Type.PACKET_IN, packet_in, 0.0) for _ in range(int(PACKET_IN_BURST) + 5)]
     assert taken.count(True) == PACKET_IN_BURST
     assert limits.admit(Type.PACKET_IN, packet_in, 1.0)
+
+
+def test_errors_over_the_rate_are_dropped() -> None:
+    limits = Limits(now=0.0)
+    taken = [limits.admit(Type.ERROR, VALID["error"], 0.0) for _ in range(int(ERROR_BURST) + 5)]
+    assert taken.count(True) == ERROR_BURST
 
 
 def test_other_messages_are_not_rated() -> None:

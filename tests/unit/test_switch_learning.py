@@ -47,6 +47,12 @@ def test_a_host_that_speaks_on_another_port_has_moved() -> None:
     assert places(hosts) == [("10.10.0.1", 1, 7)]
 
 
+def test_two_ports_that_claim_one_host_move_it_once_a_second_at_most() -> None:
+    hosts = Hosts()
+    outcomes = [hosts.hear((1, n % 2), H1, False, n / 100) for n in range(300)]
+    assert outcomes.count(Outcome.MOVED) == 2
+
+
 def test_a_link_to_another_switch_is_no_place_for_a_host() -> None:
     hosts = Hosts()
     assert hosts.hear(LINK, H1, True, 0) is Outcome.REFUSED
