@@ -46,12 +46,12 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
-#define SOCK_DGRAM 2
-#define AF_INET 2
-#define IPPROTO_UDP 17
-#define ETH_P_IP 0x0800
+#define SOCK_DGRAM	2
+#define AF_INET		2
+#define IPPROTO_UDP	17
+#define ETH_P_IP	0x0800
 #define ETH_HEADER_SIZE 14
-#define PACKET_HOST 0 /* addressed to this interface */
+#define PACKET_HOST	0 /* addressed to this interface */
 
 struct ipv4_header {
 	__u8 version_ihl;

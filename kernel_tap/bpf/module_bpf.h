@@ -160,8 +160,7 @@ L45_CALL __u64 l45_time_ns(void)
 }
 
 /* Run a callback on the message that the tap left in the context, and hand its answer back. */
-static inline __attribute__((always_inline)) int l45_run(struct __sk_buff *skb,
-							 l45_callback callback)
+static __always_inline int l45_run(struct __sk_buff *skb, l45_callback callback)
 {
 	struct l45_msg msg = { .skb = skb, .walk = l45_context_of_cpu() };
 
@@ -175,16 +174,16 @@ static inline __attribute__((always_inline)) int l45_run(struct __sk_buff *skb,
 	return TC_ACT_SHOT; /* no tap behind us: nobody would correct lengths and checksums */
 }
 
-#define L45_MODULE(module_name, send_callback, recv_callback)                   \
+#define L45_MODULE(module_name, send_callback, recv_callback)                      \
 	_Static_assert(sizeof(#module_name) <= 32, "a module's name is too long"); \
-	SEC("tc") int l45_send(struct __sk_buff *skb)                           \
-	{                                                                       \
-		return l45_run(skb, send_callback);                             \
-	}                                                                       \
-	SEC("tc") int l45_recv(struct __sk_buff *skb)                           \
-	{                                                                       \
-		return l45_run(skb, recv_callback);                             \
-	}                                                                       \
+	SEC("tc") int l45_send(struct __sk_buff *skb)                              \
+	{                                                                          \
+		return l45_run(skb, send_callback);                                \
+	}                                                                          \
+	SEC("tc") int l45_recv(struct __sk_buff *skb)                              \
+	{                                                                          \
+		return l45_run(skb, recv_callback);                                \
+	}                                                                          \
 	char l45_license[] SEC("license") = "GPL";
 
 #endif

@@ -22,7 +22,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } l45_sockets SEC(".maps");
 
-static inline __attribute__((always_inline)) void l45_record(void *sk, __u64 netns)
+static __always_inline void l45_record(void *sk, __u64 netns)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct l45_owner now = { .netns = netns }, *owner;
@@ -35,8 +35,9 @@ static inline __attribute__((always_inline)) void l45_record(void *sk, __u64 net
 	if (!owner || (owner->tgid == now.tgid && l45_same_name(owner->thread, now.thread) &&
 		       l45_same_name(owner->process, now.process)))
 		return;
-	/* Another process or thread uses it now. Its packets in flight on other CPUs may see half
-	 * of the new names; names of a socket that is being handed over are no sure thing anyway. */
+	/* Another process or thread uses it now. Packets in flight on other CPUs may see half of
+	 * the new names; of a socket that is being handed over nobody is the sure owner anyway.
+	 */
 	owner->tgid = now.tgid;
 	owner->uid = now.uid;
 	__builtin_memcpy(owner->thread, now.thread, L45_COMM);

@@ -26,7 +26,7 @@ static inline __u32 l45_pieces(__u32 size)
 }
 
 /* Size of the next piece, 1 to L45_PIECE or 0 at the end, in a way that the verifier follows. */
-static inline __attribute__((always_inline)) __u32 l45_piece_size(const struct l45_stretch *stretch)
+static __always_inline __u32 l45_piece_size(const struct l45_stretch *stretch)
 {
 	__u32 size = stretch->left;
 
@@ -51,7 +51,7 @@ static long l45_sum_piece(__u32 index, struct l45_stretch *stretch)
 }
 
 /* Internet checksum (RFC 1071), not complemented, of `size` bytes as if `from` were even. */
-static __attribute__((noinline)) __u32 l45_sum(struct __sk_buff *skb, __u32 from, __u32 size)
+static __noinline __u32 l45_sum(struct __sk_buff *skb, __u32 from, __u32 size)
 {
 	struct l45_stretch stretch = { .skb = skb, .from = from, .left = size };
 
@@ -94,8 +94,7 @@ static long l45_move_first(__u32 index, struct l45_stretch *stretch)
 }
 
 /* Move `size` bytes, overlapping or not. Fails only where the packet does not have them. */
-static __attribute__((noinline)) int l45_move(struct __sk_buff *skb, __u32 from, __u32 to,
-					      __u32 size)
+static __noinline int l45_move(struct __sk_buff *skb, __u32 from, __u32 to, __u32 size)
 {
 	struct l45_stretch stretch = { .skb = skb, .from = from, .to = to, .left = size };
 
@@ -120,7 +119,7 @@ static long l45_clear_piece(__u32 index, struct l45_stretch *stretch)
 	return stretch->error != 0;
 }
 
-static __attribute__((noinline)) int l45_clear(struct __sk_buff *skb, __u32 from, __u32 size)
+static __noinline int l45_clear(struct __sk_buff *skb, __u32 from, __u32 size)
 {
 	struct l45_stretch stretch = { .skb = skb, .from = from, .left = size };
 

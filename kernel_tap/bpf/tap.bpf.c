@@ -60,16 +60,16 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } l45_modules SEC(".maps");
 
-#define COUNT(index, what)                                                        \
-	do {                                                                      \
-		struct l45_counters *counters;                                    \
-		__u32 key = (index);                                              \
-		counters = bpf_map_lookup_elem(&l45_counts, &key);                \
-		if (counters)                                                     \
-			counters->what++;                                         \
+#define COUNT(index, what)                                         \
+	do {                                                       \
+		struct l45_counters *counters;                     \
+		__u32 key = (index);                               \
+		counters = bpf_map_lookup_elem(&l45_counts, &key); \
+		if (counters)                                      \
+			counters->what++;                          \
 	} while (0)
 
-static __attribute__((noinline)) int load_set(struct l45_walk *walk)
+static __noinline int load_set(struct l45_walk *walk)
 {
 	__u64 netns = walk->owner.netns;
 	const struct l45_set *set;
@@ -101,7 +101,7 @@ static inline int left_alone(const struct l45_owner *owner, const struct l45_cus
 }
 
 /* Put the next customization for this message into walk->index; its slot, or -1: there is none. */
-static __attribute__((noinline)) int next_slot(struct l45_walk *walk)
+static __noinline int next_slot(struct l45_walk *walk)
 {
 	__u32 wanted = walk->direction == L45_PLACE_SEND ? L45_FLAG_SEND : L45_FLAG_RECEIVE;
 	const struct l45_customization *c;
@@ -122,8 +122,7 @@ static __attribute__((noinline)) int next_slot(struct l45_walk *walk)
 	return -1;
 }
 
-static inline __attribute__((always_inline)) int ask_next(struct __sk_buff *skb,
-							  struct l45_walk *walk)
+static __always_inline int ask_next(struct __sk_buff *skb, struct l45_walk *walk)
 {
 	int slot = next_slot(walk);
 
@@ -134,7 +133,11 @@ static inline __attribute__((always_inline)) int ask_next(struct __sk_buff *skb,
 	return UNTOUCHED;
 }
 
-enum shape { FOREIGN, DATAGRAM, LARGE };
+enum shape {
+	FOREIGN,
+	DATAGRAM,
+	LARGE
+};
 
 static inline enum shape shape_of(struct __sk_buff *skb, const struct ipv4_header *ip)
 {
@@ -145,7 +148,7 @@ static inline enum shape shape_of(struct __sk_buff *skb, const struct ipv4_heade
 	return fragment || skb->gso_size ? LARGE : DATAGRAM;
 }
 
-static __attribute__((noinline)) enum shape parse(struct __sk_buff *skb, struct l45_walk *walk)
+static __noinline enum shape parse(struct __sk_buff *skb, struct l45_walk *walk)
 {
 	struct ipv4_header ip;
 	struct udp_header udp;
@@ -201,7 +204,7 @@ int l45_egress(struct __sk_buff *skb)
 	if (!load_set(walk))
 		return UNTOUCHED;
 	shape = parse(skb, walk);
-	/* What a tunnel wraps around a datagram still has the datagram's socket, but other ports. */
+	/* What a tunnel wraps around a datagram still has its socket, but other ports. */
 	if (shape == FOREIGN || walk->flow.local_port != bpf_htons(port))
 		return UNTOUCHED;
 	if (shape == DATAGRAM)
@@ -212,8 +215,7 @@ int l45_egress(struct __sk_buff *skb)
 }
 
 /* The socket that an arrived datagram is for; to be released. */
-static inline __attribute__((always_inline)) struct bpf_sock *receiver(struct __sk_buff *skb,
-								       const struct l45_flow *flow)
+static __always_inline struct bpf_sock *receiver(struct __sk_buff *skb, const struct l45_flow *flow)
 {
 	struct bpf_sock_tuple tuple = {
 		.ipv4.saddr = flow->remote,
@@ -225,7 +227,7 @@ static inline __attribute__((always_inline)) struct bpf_sock *receiver(struct __
 	return bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
 }
 
-static __attribute__((noinline)) int load_receiver(struct __sk_buff *skb, struct l45_walk *walk)
+static __noinline int load_receiver(struct __sk_buff *skb, struct l45_walk *walk)
 {
 	struct bpf_sock *sk = receiver(skb, &walk->flow);
 	struct l45_owner *owner;
@@ -243,7 +245,7 @@ static __attribute__((noinline)) int load_receiver(struct __sk_buff *skb, struct
 }
 
 /* A router's own wildcard socket is found for what only passes through: ask the routes. */
-static __attribute__((noinline)) int forwarded(struct __sk_buff *skb, const struct l45_walk *walk)
+static __noinline int forwarded(struct __sk_buff *skb, const struct l45_walk *walk)
 {
 	struct bpf_fib_lookup route = {
 		.family = AF_INET,
@@ -274,7 +276,7 @@ int l45_ingress(struct __sk_buff *skb)
  * (CHECKSUM_PARTIAL) or is there; the helper knows which, and leaves 0 (no checksum) alone. A sum
  * of the whole packet by the device (CHECKSUM_COMPLETE) stays right because what the payload adds
  * the UDP sum takes away; where the size changes, bpf_skb_change_tail has dropped it already. */
-static __attribute__((noinline)) int finish(struct __sk_buff *skb, const struct l45_walk *walk)
+static __noinline int finish(struct __sk_buff *skb, const struct l45_walk *walk)
 {
 	__u32 check = walk->udp + __builtin_offsetof(struct udp_header, check);
 	__u32 ip_check = walk->ip + __builtin_offsetof(struct ipv4_header, check);
@@ -305,7 +307,7 @@ static inline void leave(struct l45_owner *owner, __u32 index)
 				 sizeof(owner->left[0]));
 }
 
-static __attribute__((noinline)) int leave_socket(struct __sk_buff *skb, struct l45_walk *walk)
+static __noinline int leave_socket(struct __sk_buff *skb, struct l45_walk *walk)
 {
 	struct bpf_sock *sk;
 
@@ -324,7 +326,7 @@ static __attribute__((noinline)) int leave_socket(struct __sk_buff *skb, struct 
 	return 0;
 }
 
-static inline __attribute__((always_inline)) int done(struct __sk_buff *skb, struct l45_walk *walk)
+static __always_inline int done(struct __sk_buff *skb, struct l45_walk *walk)
 {
 	if (walk->changed && finish(skb, walk)) {
 		COUNT(walk->index, errors);

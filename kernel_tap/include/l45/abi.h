@@ -8,13 +8,13 @@
 
 #include <linux/types.h>
 
-#define L45_COMM 16	   /* TASK_COMM_LEN */
-#define L45_ID 16	   /* bytes of a customization's id */
-#define L45_PARAMETERS 64  /* wire.messages.MAX_PARAMETERS */
-#define L45_SET_MAX 16	   /* wire.messages.MAX_CUSTOMIZATIONS: a namespace has at most so many */
-#define L45_TABLE_MAX 4096 /* customizations of all namespaces of this kernel */
-#define L45_MODULES_MAX 64 /* module artifacts of all namespaces of this kernel */
-#define L45_LEFT_MAX 4	   /* customizations a socket can have been left alone by */
+#define L45_COMM	16   /* TASK_COMM_LEN */
+#define L45_ID		16   /* bytes of a customization's id */
+#define L45_PARAMETERS	64   /* wire.messages.MAX_PARAMETERS */
+#define L45_SET_MAX	16   /* wire.messages.MAX_CUSTOMIZATIONS: a namespace has at most so many */
+#define L45_TABLE_MAX	4096 /* customizations of all namespaces of this kernel */
+#define L45_MODULES_MAX 64   /* module artifacts of all namespaces of this kernel */
+#define L45_LEFT_MAX	4    /* customizations a socket can have been left alone by */
 
 /* Which sockets and messages a customization applies to; what is zero matches all. */
 struct l45_match {
@@ -42,7 +42,7 @@ struct l45_customization {
 	__u8 parameters[L45_PARAMETERS];
 };
 
-#define L45_FLAG_SEND 1u
+#define L45_FLAG_SEND	 1u
 #define L45_FLAG_RECEIVE 2u
 
 struct l45_attached {
@@ -86,11 +86,11 @@ struct l45_module_entry {
 };
 
 /* The dispatch table: two places per slot, then the program that takes a module's answer. */
-#define L45_PLACE_SEND 0u
-#define L45_PLACE_RECEIVE 1u
+#define L45_PLACE_SEND		   0u
+#define L45_PLACE_RECEIVE	   1u
 #define L45_PLACE(slot, direction) (2u * (slot) + (direction))
-#define L45_PLACE_ANSWER (2u * L45_MODULES_MAX)
-#define L45_PLACES (L45_PLACE_ANSWER + 1u)
+#define L45_PLACE_ANSWER	   (2u * L45_MODULES_MAX)
+#define L45_PLACES		   (L45_PLACE_ANSWER + 1u)
 
 /* Context of the message that a CPU is working on, from the tap to modules and back. */
 struct l45_walk {

@@ -94,11 +94,11 @@ struct l45_module {
 	l45_callback recv;
 };
 
-#define L45_MODULE(module_name, send_callback, recv_callback)           \
-	const struct l45_module l45_module = {                          \
-		.name = #module_name,                                   \
-		.send = (send_callback),                                \
-		.recv = (recv_callback),                                \
+#define L45_MODULE(module_name, send_callback, recv_callback) \
+	const struct l45_module l45_module = {                \
+		.name = #module_name,                         \
+		.send = (send_callback),                      \
+		.recv = (recv_callback),                      \
 	};
 #endif
 

@@ -9,9 +9,9 @@
 
 #define FLAG L45_BE32(0x58544147) /* "XTAG" */
 
-#define DNS_HEADER_SIZE 12
+#define DNS_HEADER_SIZE	 12
 #define DNS_FLAGS_OFFSET 2
-#define DNS_RESPONSE 0x80
+#define DNS_RESPONSE	 0x80
 
 struct app_tag {
 	__u32 flag;
@@ -23,7 +23,8 @@ static enum l45_verdict send(struct l45_msg *msg)
 	struct app_tag tag = { .flag = FLAG };
 	__u8 flags;
 
-	if (l45_len(msg) < DNS_HEADER_SIZE || l45_load(msg, DNS_FLAGS_OFFSET, &flags, sizeof(flags)))
+	if (l45_len(msg) < DNS_HEADER_SIZE ||
+	    l45_load(msg, DNS_FLAGS_OFFSET, &flags, sizeof(flags)))
 		return L45_NEXT;
 	if (flags & DNS_RESPONSE)
 		return L45_NEXT;

@@ -23,8 +23,7 @@ static __u8 faults(struct l45_msg *msg)
 	       (!l45_load(msg, 0xfffffffc, bytes, 8) ? 2 : 0) |
 	       (!l45_store(msg, length, bytes, 1) ? 4 : 0) |
 	       (!l45_insert(msg, length + 1, 1) ? 8 : 0) |
-	       (!l45_insert(msg, 0, 0xffffffff) ? 16 : 0) |
-	       (!l45_remove(msg, 1, length) ? 32 : 0) |
+	       (!l45_insert(msg, 0, 0xffffffff) ? 16 : 0) | (!l45_remove(msg, 1, length) ? 32 : 0) |
 	       (!l45_remove(msg, 0xffffffff, 2) ? 64 : 0) |
 	       (l45_load(msg, length - 8, bytes, 8) ? 128 : 0);
 }
