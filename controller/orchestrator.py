@@ -49,6 +49,9 @@ from wire.messages import (
 
 log = logging.getLogger(__name__)
 
+ASK_AGAIN = 5.0
+"""Seconds after which a host that refuses its desired state is asked again."""
+
 
 class Link(Protocol):
     """A connection to an agent that has introduced itself."""
@@ -68,6 +71,12 @@ class Agent:
     report: Report | None = None
     sent: int | None = None
     """The last generation sent on this connection."""
+    sent_at: float = 0.0
+    """When, by the orchestrator's clock."""
+
+    def refuses(self, generation: int) -> bool:
+        """Whether it said that it does not take this generation."""
+        return self.report is not None and self.report.refused == generation
 
 
 @dataclass(frozen=True)
@@ -266,7 +275,7 @@ class Orchestrator:
                 self._number_desired_states()
             self._number_steering()
         self._send_desired_states()
-        return self._next_drained()
+        return self._next_look()
 
     def waiting(self, row: IntentRow) -> dict[str, str]:
         """Return the hosts that have not confirmed an intent's phase, each with the reason."""
@@ -340,9 +349,15 @@ class Orchestrator:
             return True
         return self._clock() >= self._draining.setdefault(row.name, self._clock()) + self._linger
 
-    def _next_drained(self) -> float | None:
-        ends = [began + self._linger for began in self._draining.values()]
-        return max(0.0, min(ends) - self._clock()) if ends else None
+    def _next_look(self) -> float | None:
+        due = [began + self._linger for began in self._draining.values()]
+        rows = self.cib.hosts()
+        due += [
+            agent.sent_at + ASK_AGAIN
+            for host, agent in self._agents.items()
+            if agent.refuses(rows[host].generation)
+        ]
+        return max(0.0, min(due) - self._clock()) if due else None
 
     def _number_desired_states(self) -> None:
         states = self.desired()
@@ -361,13 +376,18 @@ class Orchestrator:
 
     def _send_desired_states(self) -> None:
         rows = self.cib.hosts()
-        behind = [h for h, agent in self._agents.items() if agent.sent != rows[h].generation]
-        states = self.desired() if behind else {}
-        for host in behind:
-            agent = self._agents[host]
-            agent.sent = rows[host].generation
-            log.info("host=%s desired generation=%d", host, agent.sent)
-            agent.link.send(Desired(generation=agent.sent, customizations=states[host]))
+        due = [h for h, agent in self._agents.items() if self._is_due(agent, rows[h].generation)]
+        states = self.desired() if due else {}
+        for host in due:
+            agent, generation = self._agents[host], rows[host].generation
+            agent.sent, agent.sent_at = generation, self._clock()
+            log.info("host=%s desired generation=%d", host, generation)
+            agent.link.send(Desired(generation=generation, customizations=states[host]))
+
+    def _is_due(self, agent: Agent, generation: int) -> bool:
+        if agent.sent != generation:
+            return True
+        return agent.refuses(generation) and self._clock() >= agent.sent_at + ASK_AGAIN
 
 
 def _digest(value: object) -> str:

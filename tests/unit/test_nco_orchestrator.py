@@ -1,0 +1,439 @@
+"""The orchestrator over a real CIB: the order of receive and send, whatever happens in between.
+
+Hypothesis lets agents answer late, refuse, come and go, operators apply and revoke, builds fail and
+the service be killed, in any order; the promise (nobody sends what is not understood) is checked
+after every step on what the *hosts* really have, not on what the orchestrator believes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.artifacts import ArtifactStore
+from controller.cib import Cib
+from controller.errors import Conflict, NotFound
+from controller.history import History
+from controller.intent import Intent
+from controller.modules import ModuleLibrary
+from controller.orchestrator import Orchestrator
+from controller.phases import TRANSITIONS, Phase, PhaseError, checked
+from tests.unit.nco_kit import intent, make_module
+from wire.artifact import Artifact
+from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Status
+
+LINGER = 10.0
+HOSTS = {"h1": "10.10.0.1", "h2": "10.10.0.2", "dns": "10.10.0.3"}
+INTENTS = {
+    "one": Intent.model_validate(intent("one", client=[{"host": "h1"}, {"host": "h2"}])),
+    "two": Intent.model_validate(intent("two", port=5353, priority=7)),
+}
+
+
+@dataclass(eq=False)
+class Host:
+    """A host: what its kernel has, and its agent's connection."""
+
+    name: str
+    generation: int = 0
+    applied: dict[str, Customization] = field(default_factory=dict)
+    inbox: list[Desired] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    connected: bool = False
+
+    def send(self, message: NcoMessage) -> None:
+        assert isinstance(message, Desired)
+        self.inbox.append(message)
+        self.seen.append(message.generation)
+
+    def close(self, reason: str) -> None:
+        raise AssertionError(f"{self.name} closed: {reason}")
+
+    def hello(self) -> Hello:
+        return Hello(
+            host=self.name,
+            boot_id="b",
+            kernel="k",
+            tap="bpf",
+            targets=["bpf"],
+            addresses=[HOSTS[self.name]],
+            generation=self.generation,
+        )
+
+    def report(self, refused: int | None = None) -> Report:
+        return Report(
+            generation=self.generation,
+            refused=refused,
+            error="it does not fit" if refused is not None else None,
+            customizations=[
+                Status(id=c.id, module=c.module, digest=c.digest, receive=c.receive, send=c.send)
+                for c in self.applied.values()
+            ],
+        )
+
+
+class World:
+    """Hosts, a clock, and an orchestrator that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 0.0
+        self.hosts = {name: Host(name) for name in HOSTS}
+        make_module(folder / "modules")
+        (folder / "artifacts").mkdir()
+        self.start()
+
+    def start(self) -> None:
+        self.cib = Cib(self.folder / "nco.db")
+        signer = Ed25519PrivateKey.generate()
+        self.artifacts = ArtifactStore(self.cib, self.folder / "artifacts", signer)
+        self.nco = Orchestrator(
+            self.cib,
+            ModuleLibrary(self.folder / "modules"),
+            self.artifacts,
+            History(lambda: self.now),
+            control=("10.10.0.5", 4545),
+            linger=LINGER,
+            clock=lambda: self.now,
+            changed=lambda: None,
+        )
+
+    def kill(self) -> None:
+        """Lose everything that was not committed, and all connections."""
+        self.cib.close()
+        for host in self.hosts.values():
+            host.connected = False
+            host.inbox.clear()
+        self.start()
+
+    def connect(self, name: str) -> None:
+        host = self.hosts[name]
+        host.connected = True
+        self.nco.connected(host, host.hello())
+
+    def disconnect(self, name: str) -> None:
+        host = self.hosts[name]
+        host.connected = False
+        host.inbox.clear()
+        self.nco.disconnected(name, host)
+
+    def answer(self, name: str, *, refuse: bool = False) -> None:
+        """Let a host handle the oldest desired state it was sent."""
+        host = self.hosts[name]
+        desired = host.inbox.pop(0)
+        if refuse:
+            self.nco.reported(name, host, host.report(refused=desired.generation))
+            return
+        host.applied = {c.id: c for c in desired.customizations}
+        host.generation = desired.generation
+        self.nco.reported(name, host, host.report())
+
+    def build(self) -> None:
+        for order in self.nco.to_build():
+            digest = self.artifacts.put("key", Artifact("idle", "1.0.0", "bpf", b"code"))
+            self.nco.built(order, {"bpf": digest})
+
+    def settle(self) -> None:
+        self.nco.settle()
+
+    def run_down(self, safety: Safety | None = None) -> None:
+        """Let everyone be well and wait, until nothing happens any more."""
+        for _ in range(12):
+            self.build()
+            self.settle()
+            for name, host in self.hosts.items():
+                if not host.connected:
+                    self.connect(name)
+                while host.inbox:
+                    self.answer(name)
+                    if safety:
+                        safety.check()
+            self.now += LINGER
+
+    def phase(self, name: str) -> Phase | None:
+        row = self.cib.intent(name)
+        return row.phase if row else None
+
+
+class Safety:
+    """Checks the promise of the phases on what the hosts really have."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._last_sent: dict[str, float] = {}
+
+    def check(self) -> None:
+        hosts = self._world.hosts.values()
+        received = {c.intent for c in self._world.hosts["dns"].applied.values() if c.receive}
+        for intent_name in {c.intent for host in hosts for c in host.applied.values() if c.send}:
+            assert intent_name in received, f"{intent_name} is sent and not understood"
+            self._last_sent[intent_name] = self._world.now
+        for intent_name, last_sent in self._last_sent.items():
+            lingered = self._world.now >= last_sent + LINGER
+            assert intent_name in received or lingered, f"{intent_name} was cut in the linger time"
+        for host in hosts:
+            assert host.seen == sorted(host.seen), "generations went back"
+
+
+def happen(world: World, what: str, argument: str) -> None:
+    """Let one thing happen."""
+    host = world.hosts.get(argument)
+    if what == "apply":
+        with suppress(Conflict):
+            world.nco.apply(INTENTS[argument])
+    elif what == "revoke":
+        with suppress(NotFound):
+            world.nco.revoke(argument)
+    elif what == "build":
+        world.build()
+    elif what == "build fails":
+        for order in world.nco.to_build():
+            world.nco.build_failed(order, "no")
+    elif what == "wait":
+        world.now += float(argument)
+    elif what == "kill the service":
+        world.kill()
+    elif host is not None and what == "come or go":
+        (world.disconnect if host.connected else world.connect)(argument)
+    elif host is not None and host.inbox:
+        world.answer(argument, refuse=what == "refuse")
+
+
+def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
+    return [(what, argument) for argument in arguments]
+
+
+EVENTS = [
+    *(3 * each("answer", HOSTS)),
+    *each("refuse", HOSTS),
+    *each("come or go", HOSTS),
+    *each("apply", INTENTS),
+    *(2 * each("revoke", INTENTS)),
+    *each("build", ["", ""]),
+    *each("build fails", [""]),
+    *each("wait", ["1.0", str(LINGER)]),
+    *each("kill the service", [""]),
+]
+STEPS = st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from([True, True, False])))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(begin=st.sampled_from(["nothing", "deploying", "active"]), steps=STEPS)
+def test_nobody_sends_what_is_not_understood_whatever_happens(
+    begin: str, steps: list[tuple[tuple[str, str], bool]]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="l45-test-") as folder:
+        world = World(Path(folder))
+        safety = Safety(world)
+        world.run_down()
+        if begin != "nothing":
+            for wanted in INTENTS.values():
+                world.nco.apply(wanted)
+            world.build()
+        if begin == "active":
+            world.run_down()
+        for (what, argument), settled in steps:
+            happen(world, what, argument)
+            safety.check()
+            if settled:
+                world.settle()
+        for row in world.cib.intents():
+            with suppress(NotFound):
+                world.nco.revoke(row.name)
+        world.run_down(safety)
+        assert {row.phase for row in world.cib.intents()} <= {Phase.GONE}
+        assert not any(host.applied for host in world.hosts.values())
+        world.cib.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    for name in HOSTS:
+        world.connect(name)
+    return world
+
+
+def test_all_go_up_and_come_down(world: World) -> None:
+    for wanted in INTENTS.values():
+        assert world.nco.apply(wanted)
+    world.run_down()
+    assert [world.phase(name) for name in INTENTS] == [Phase.ACTIVE, Phase.ACTIVE]
+    assert {
+        host.name for host in world.hosts.values() for c in host.applied.values() if c.send
+    } == {
+        "h1",
+        "h2",
+    }
+    assert not world.nco.apply(INTENTS["one"])
+    world.nco.revoke("one")
+    world.run_down()
+    assert world.phase("one") == Phase.GONE
+    assert {c.intent for c in world.hosts["dns"].applied.values()} == {"two"}
+
+
+def test_one_silent_host_keeps_everyone_from_sending(world: World) -> None:
+    world.nco.apply(INTENTS["one"])
+    world.build()
+    world.settle()
+    for name in ("h1", "h2"):
+        while world.hosts[name].inbox:
+            world.answer(name)
+    world.settle()
+    row = world.cib.intent("one")
+    assert row is not None
+    assert row.phase == Phase.RECEIVE
+    assert list(world.nco.waiting(row)) == ["dns"]
+    world.disconnect("dns")
+    assert "not connected" in world.nco.waiting(row)["dns"]
+
+
+def test_a_refusal_fails_only_what_is_new(world: World) -> None:
+    world.nco.apply(INTENTS["one"])
+    world.run_down()
+    world.nco.apply(INTENTS["two"])
+    world.build()
+    world.settle()
+    world.answer("dns", refuse=True)
+    world.run_down()
+    assert world.phase("one") == Phase.ACTIVE
+    assert world.phase("two") == Phase.FAILED
+    row = world.cib.intent("two")
+    assert row is not None
+    assert row.error == "host dns: it does not fit"
+    assert {c.intent for c in world.hosts["dns"].applied.values()} == {"one"}
+
+
+def test_a_host_that_refuses_a_removal_is_asked_again(world: World) -> None:
+    world.nco.apply(INTENTS["two"])
+    world.run_down()
+    world.nco.revoke("two")
+    world.settle()
+    world.answer("h1", refuse=True)
+    assert world.phase("two") == Phase.STOP_SEND
+    world.run_down()
+    assert world.phase("two") == Phase.GONE
+
+
+def test_an_old_report_confirms_nothing(world: World) -> None:
+    """A host that still has a `send` on its way to it is not taken for one that does not send."""
+    world.run_down()
+    world.nco.apply(INTENTS["two"])
+    world.build()
+    world.settle()
+    for name in ("dns", "h1"):
+        world.answer(name)
+    world.settle()
+    assert world.phase("two") == Phase.SEND
+    world.nco.revoke("two")
+    world.settle()
+    assert world.phase("two") == Phase.STOP_SEND
+    (send, stop) = world.hosts["h1"].inbox
+    assert [c.send for c in (*send.customizations, *stop.customizations)] == [True, False]
+    world.answer("h1")
+    world.settle()
+    assert world.phase("two") == Phase.STOP_SEND
+    world.answer("h1")
+    world.settle()
+    assert world.phase("two") == Phase.DRAIN
+
+
+def test_a_reapplied_intent_gets_new_identifiers(world: World) -> None:
+    seen: list[set[str]] = []
+    for _ in range(2):
+        world.nco.apply(INTENTS["one"])
+        world.run_down()
+        seen.append(set(world.hosts["dns"].applied) | set(world.hosts["h1"].applied))
+        world.nco.revoke("one")
+        world.run_down()
+    assert seen[0]
+    assert seen[0].isdisjoint(seen[1])
+
+
+def test_a_host_that_is_ahead_of_our_memory_is_numbered_on(world: World) -> None:
+    world.disconnect("h1")
+    world.hosts["h1"].generation = 1000
+    world.connect("h1")
+    world.settle()
+    assert world.hosts["h1"].inbox[-1].generation > 1000
+
+
+def test_a_newer_connection_takes_over(world: World) -> None:
+    closed: list[str] = []
+
+    class Old(Host):
+        def close(self, reason: str) -> None:
+            closed.append(reason)
+
+    old, new = Old("h9"), Host("h9")
+    hello = world.hosts["h1"].hello().model_copy(update={"host": "h9"})
+    world.nco.connected(old, hello)
+    world.nco.connected(new, hello)
+    assert closed
+    world.nco.disconnected("h9", old)
+    world.nco.reported("h9", old, old.report())
+    row = world.cib.hosts()["h9"]
+    now = world.nco.now("h9", row)
+    assert now.connected, "the old connection's end says nothing about the new one"
+    assert now.report is None
+
+
+def test_steering_follows_the_intents_and_its_number_only_grows(world: World) -> None:
+    generations = [world.nco.steering().generation]
+    spec = intent("one", middlebox={"host": "h2"})
+    world.nco.apply(Intent.model_validate(spec))
+    world.run_down()
+    (mirror,) = world.nco.steering().mirrors
+    assert (mirror.server, mirror.port, mirror.middlebox) == ("10.10.0.3", 53, "10.10.0.2")
+    assert world.nco.steering().control == ("10.10.0.5", 4545)
+    generations.append(world.nco.steering().generation)
+    world.kill()
+    world.settle()
+    generations.append(world.nco.steering().generation)
+    world.nco.revoke("one")
+    world.run_down()
+    generations.append(world.nco.steering().generation)
+    assert world.nco.steering().mirrors == []
+    assert generations == sorted(generations)
+    assert len(set(generations)) == 3, "a restart alone changes nothing"
+
+
+def test_artifacts_are_for_hosts_that_need_them(world: World) -> None:
+    world.nco.apply(INTENTS["two"])
+    world.run_down()
+    (digest,) = {c.digest for c in world.hosts["dns"].applied.values()}
+    assert world.nco.artifact_for("dns", digest) is not None
+    assert world.nco.artifact_for("h2", digest) is None
+    assert world.nco.artifact_for("dns", "0" * 64) is None
+
+
+def test_the_table_of_transitions_is_closed() -> None:
+    assert set(TRANSITIONS) == set(Phase)
+    with pytest.raises(PhaseError):
+        checked(Phase.RECEIVE, Phase.ACTIVE)
+
+
+def cut_short(world: World) -> None:
+    with world.cib.writing():
+        row = world.cib.intent("one")
+        assert row is not None
+        row.go(Phase.RECEIVE)
+        raise RuntimeError("power cut")
+
+
+def test_a_failed_transaction_leaves_everything_as_it_was(world: World) -> None:
+    world.nco.apply(INTENTS["one"])
+    before = world.phase("one")
+    with pytest.raises(RuntimeError, match="power cut"):
+        cut_short(world)
+    assert world.phase("one") == before
+    world.run_down()
+    assert world.phase("one") == Phase.ACTIVE
