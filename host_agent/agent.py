@@ -128,10 +128,9 @@ class Agent:
 
     def _log_change(self, report: Report) -> None:
         """Log what a report says besides counters, when it is not what the last one said."""
-        if report.error and report.refused is not None:
-            told = f"generation {report.refused} refused, {report.generation} stays: {report.error}"
-        else:
-            told = report.error or f"generation {report.generation} in force"
+        now = f"generation {report.generation} in force" if report.generation else "none in force"
+        told = f"{now}, {report.refused} refused" if report.refused is not None else now
+        told = f"{told}: {report.error}" if report.error else told
         if told != self._told:
             self._told = told
             level = logging.ERROR if report.error else logging.INFO

@@ -211,7 +211,7 @@ async def _greet(writer: asyncio.StreamWriter, messages: Messages, hello: Hello)
     """Say hello and return the NCO's answer.
 
     In TLS 1.3 a client learns only here that its certificate was not accepted: by an alert, or,
-    from a server that closes at once, by nothing at all.
+    from a server that closes at once (asyncio's does), by nothing but the end.
     """
     try:
         writer.write(frames.encode(dump(hello)))
@@ -222,8 +222,8 @@ async def _greet(writer: asyncio.StreamWriter, messages: Messages, hello: Hello)
         raise SessionError(f"the NCO refused this host: {first.reason}")
     if first is None:
         raise SessionError(
-            "the NCO closed the connection before it greeted; if it refused this host's "
-            "certificate, its log says so"
+            "the NCO closed the connection instead of greeting: it may have refused this host's "
+            "certificate, its log says why; `nco host add` makes a new one"
         )
     if not isinstance(first, Welcome):
         raise SessionError(f"the NCO began with {first.type!r} instead of 'welcome'")

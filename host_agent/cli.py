@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from host_agent import bpf_tap
 from host_agent.agent import Agent
@@ -161,17 +161,12 @@ async def _serve(agent: Agent) -> None:
 
 
 def _table(statuses: list[Status]) -> Table:
-    table = Table("customization", "module", "receive", "send", "sent", "received", "passed")
+    table = Table(Column("customization", no_wrap=True), "module", "acts on", "sent", "received")
     for one in statuses:
-        counted = (one.counters.sent, one.counters.received, one.counters.passed)
-        table.add_row(
-            one.id, one.module, *map(_on_off, (one.receive, one.send)), *map(str, counted)
-        )
+        ways = [way for way, on in (("receive", one.receive), ("send", one.send)) if on]
+        counted = str(one.counters.sent), str(one.counters.received)
+        table.add_row(one.id, one.module, ", ".join(ways) or "nothing", *counted)
     return table
-
-
-def _on_off(switch: bool) -> str:
-    return "on" if switch else "off"
 
 
 @contextlib.contextmanager
