@@ -156,6 +156,19 @@ def test_artifacts_that_nobody_asked_for_are_not_kept() -> None:
     assert feed(agent, desired(2, ONE)) == [Need(digests=[A.digest])]
 
 
+def test_artifacts_of_a_set_that_is_no_longer_wanted_are_not_kept() -> None:
+    agent = converger()
+    feed(agent, desired(1, ONE, TWO), A, desired(2, customization(signed(KEY, "third", b"c"))))
+    assert agent.handle(desired(3, ONE)) == [Need(digests=[A.digest])]
+
+
+def test_what_the_tap_cannot_do_is_told_and_not_tried_again_by_itself() -> None:
+    agent = in_force(desired(1, ONE), A)
+    report = report_of(feed(agent, desired(2), Failed("verifier: no"))[1:])
+    assert (report.generation, report.refused, report.error) == (1, 2, "verifier: no")
+    assert agent.state is State.SETTLED
+
+
 def test_without_a_tap_only_the_empty_set_can_be() -> None:
     agent = Converger(SIGNER)
     agent.handle(Started(None, "no BTF", None, "this boot", ()))
