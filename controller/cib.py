@@ -217,6 +217,15 @@ class Cib:
         """Return all hosts by name."""
         return {row.name: row for row in self._session.scalars(select(HostRow))}
 
+    def host(self, name: str) -> HostRow | None:
+        """Return one host."""
+        return self._session.get(HostRow, name)
+
+    def uses(self, host: str, digest: str) -> bool:
+        """Whether a customization of the host names this artifact."""
+        uses = select(CustomizationRow.id).filter_by(host=host, digest=digest).limit(1)
+        return self._session.scalar(uses) is not None
+
     def intents(self) -> list[IntentRow]:
         """Return all intents, gone ones too, in the order of their names."""
         return list(self._session.scalars(select(IntentRow).order_by(IntentRow.name)))

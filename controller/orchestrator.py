@@ -130,7 +130,7 @@ class Orchestrator:
     def connected(self, link: Link, hello: Hello) -> None:
         """Note an agent that has introduced itself; close an older connection of the same host."""
         with self.cib.writing() as session:
-            row = self.cib.hosts().get(hello.host)
+            row = self.cib.host(hello.host)
             if row is None:
                 row = HostRow(name=hello.host, generation=hello.generation + 1, desired="")
                 session.add(row)
@@ -160,11 +160,7 @@ class Orchestrator:
 
     def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
         """Return an artifact that the host's customizations name, else None."""
-        for row in self.cib.intents():
-            for customization in row.customizations:
-                if customization.host == host and customization.digest == digest:
-                    return self._artifacts.message(digest)
-        return None
+        return self._artifacts.message(digest) if self.cib.uses(host, digest) else None
 
     def now(self, host: str, row: HostRow | None) -> HostNow:
         """Return what is known of a host at this moment."""

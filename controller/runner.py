@@ -14,6 +14,9 @@ from wire.messages import Target
 
 log = logging.getLogger(__name__)
 
+TOGETHER = 0.02
+"""Seconds in which what happens is settled, and committed, together."""
+
 RETRY = 1.0
 """Seconds after which to settle again when it failed, on a full disk say."""
 
@@ -59,6 +62,7 @@ class Runner:
             await asyncio.wait_for(self._due.wait(), delay)
         except TimeoutError:
             return
+        await asyncio.sleep(TOGETHER)
 
     def _start_builds(self, orchestrator: Orchestrator) -> None:
         orders = {order.uid: order for order in orchestrator.to_build()}
