@@ -29,7 +29,7 @@ from host_agent.store import Store
 from host_agent.tap import Tap, TapError
 from wire.artifact import ArtifactError, verified
 from wire.identity import Credentials
-from wire.messages import ArtifactData, Heartbeat, Hello, Report, Status
+from wire.messages import MAX_TEXT, ArtifactData, Heartbeat, Hello, Report, Status
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Agent:
             deliver=self._inbox.put,
         )
         self._told: str | None = None
+        self._complaint: str | None = None
 
     async def run(self) -> None:
         """Run until cancelled; what the tap is doing then is finished first."""
@@ -100,18 +101,10 @@ class Agent:
         await self._inbox.put(await self._in_worker(lambda: self._apply_now(action)))
 
     async def _observe(self) -> None:
-        """Tell the converger what runs, again and again."""
-        complaint = None
+        """Tell the converger what runs, again and again; what cannot be read counts as gone."""
         while self._tap:
             await asyncio.sleep(OBSERVE_SECONDS)
-            try:
-                running = await self._in_worker(self._tap.customizations)
-            except TapError as error:
-                if str(error) != complaint:
-                    complaint = str(error)
-                    log.error("counters not read reason=%r", complaint)
-            else:
-                await self._inbox.put(Observed(tuple(running)))
+            await self._inbox.put(Observed(await self._in_worker(self._running_or_none)))
 
     async def _hello(self) -> Hello:
         addresses = await self._in_worker(host.addresses)
@@ -148,7 +141,7 @@ class Agent:
                 self._tap.start()
                 running = self._running()
         except (TapError, OSError) as error:
-            self._tap, self._tap_error = None, str(error)
+            self._tap, self._tap_error = None, str(error)[:MAX_TEXT]
         if self._tap is None:
             log.error("no tap works here reason=%r", self._tap_error)
         return Started(
@@ -162,6 +155,15 @@ class Agent:
     def _running(self) -> tuple[Status, ...]:
         return tuple(self._tap.customizations()) if self._tap else ()
 
+    def _running_or_none(self) -> tuple[Status, ...]:
+        try:
+            return self._running()
+        except Exception as error:  # a driver's fault must not end the agent
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("customizations not read reason=%r", self._complaint)
+            return ()
+
     def _apply_now(self, action: Apply) -> Applied | Failed:
         try:
             if self._tap:
@@ -170,7 +172,7 @@ class Agent:
             running = self._running()
         except (TapError, ArtifactError) as error:
             return Failed(str(error))
-        except Exception as error:  # a driver's fault must not end the agent: the NCO would repeat
+        except Exception as error:  # as above; the NCO would only ask again
             log.exception("tap driver failed generation=%d", action.desired.generation)
             return Failed(f"the tap driver failed: {error!r}; the agent's log has the traceback")
         if action.confirmed:

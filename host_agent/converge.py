@@ -12,7 +12,8 @@ messages for the NCO and actions for the tap come out:
 * APPLYING: the tap has the set, in a thread of its own. A newer set waits, the newest only.
 
 A generation older than the newest seen is ignored. A set that cannot be had as a whole is refused
-as a whole. The tap only ever gets whole sets, each artifact of which was verified here.
+as a whole. The tap only ever gets whole sets, each artifact of which was verified here. Where
+someone else changed what is in force, that is told, and put back once.
 
 `generation` is 0 unless the tap has exactly the set of that generation. So after a reboot, when
 the saved set is restored without sending, the NCO sends it again: that is the confirmation.
@@ -28,7 +29,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wire.artifact import ArtifactError, verified
-from wire.messages import ArtifactData, Customization, Desired, Need, Report, Status, Target
+from wire.messages import (
+    MAX_TEXT,
+    ArtifactData,
+    Customization,
+    Desired,
+    Need,
+    Report,
+    Status,
+    Target,
+)
 
 
 @dataclass(frozen=True)
@@ -157,10 +167,9 @@ class Converger:
         if event.running == self._running:
             return []
         self._running = event.running
-        if self._in_force and not _runs(self._in_force, event.running):
-            self._error = f"someone else changed the customizations of generation {self.generation}"
-            self._in_force = None
-        return [self._report()]
+        if self._in_force is None or _runs(self._in_force, event.running):
+            return [self._report()]
+        return self._mend(self._in_force)
 
     def _consider(self, desired: Desired) -> list[Output]:
         if desired.generation < self._newest:
@@ -196,7 +205,8 @@ class Converger:
         self._running = event.running
         if self._applying and self._applying.confirmed:
             self._in_force = self._applying.desired
-            self._refused = self._error = None
+            if (self._refused or 0) <= self.generation:
+                self._refused = self._error = None
         return self._settle()
 
     def _fail(self, event: Failed) -> list[Output]:
@@ -228,6 +238,17 @@ class Converger:
             return [Need(digests=missing)]
         self._wanted = None
         return self._apply(wanted, confirmed=True)
+
+    def _mend(self, lost: Desired) -> list[Output]:
+        """Tell that someone else changed what was in force; put it back, or what is newer."""
+        self._in_force = None
+        if self._refused is None:
+            self._error = f"someone else changed the customizations of generation {lost.generation}"
+        report = self._report()
+        if self._wanted:
+            return [report]
+        self._wanted = lost
+        return [report, *self._advance(lost)]
 
     def _restore(self, desired: Desired) -> list[Output]:
         """Understand again what peers may still send, but send nothing before the NCO says so."""
@@ -262,7 +283,7 @@ class Converger:
         return Report(
             generation=self.generation,
             refused=self._refused,
-            error=self._error[:4096] if self._error else None,
+            error=self._error[:MAX_TEXT] if self._error else None,
             customizations=list(self._running),
         )
 
@@ -314,8 +335,9 @@ TRANSITIONS: dict[tuple[State, type], Callable[[Converger, Any], list[Output]]] 
     #  in this state   on this event     do                        and be, after it
     (State.SETTLED, Started): Converger._start,  # SETTLED (adopted), APPLYING (restoring)
     (State.SETTLED, Connected): Converger._greet,  # SETTLED
-    (State.SETTLED, Observed): Converger._observe,  # SETTLED
+    (State.SETTLED, Observed): Converger._observe,  # SETTLED, FETCHING, APPLYING (mending)
     (State.SETTLED, Desired): Converger._consider,  # SETTLED, FETCHING, APPLYING
+    (State.FETCHING, Connected): Converger._greet,  # FETCHING
     (State.FETCHING, Observed): Converger._observe,  # FETCHING
     (State.FETCHING, Desired): Converger._consider,  # SETTLED, FETCHING, APPLYING
     (State.FETCHING, ArtifactData): Converger._take,  # SETTLED, FETCHING, APPLYING

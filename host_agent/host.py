@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from pydantic import TypeAdapter, ValidationError
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from wire.identity import Credentials, IdentityError
 from wire.messages import HostName
@@ -54,7 +55,11 @@ def addresses() -> list[str]:
     """Return the IPv4 addresses of this network namespace, without loopback.
 
     Blocks for a moment (netlink); must not be called in an event loop, pyroute2 runs one itself.
+    Raises OSError.
     """
-    with IPRoute() as netlink:
-        found = [message.get("IFA_ADDRESS") for message in netlink.get_addr(family=socket.AF_INET)]
+    try:
+        with IPRoute() as netlink:
+            found = [one.get("IFA_ADDRESS") for one in netlink.get_addr(family=socket.AF_INET)]
+    except NetlinkError as error:  # an interface changed meanwhile, say
+        raise OSError(f"cannot read this host's addresses: {error}") from error
     return [a for a in found if not IPv4Address(a).is_loopback][:MAX_ADDRESSES]

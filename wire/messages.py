@@ -25,7 +25,8 @@ ModuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in hexadecimal."""
 
-Text = Annotated[str, Field(max_length=4096)]
+MAX_TEXT = 4096
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Generation = Annotated[int, Field(ge=0, lt=2**63)]
 Target = Literal["bpf", "kmod", "user"]
 Count = Annotated[int, Field(ge=0, lt=2**63)]

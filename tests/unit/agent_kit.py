@@ -89,7 +89,7 @@ def status(one: Customization, sent: int = 0) -> Status:
 
 
 class MemoryTap:
-    """The contract of `host_agent.tap`, without a kernel; `fault` makes the next calls fail."""
+    """The contract of `host_agent.tap`, without a kernel; `fault` fails `apply`, `gone` fails `customizations`."""
 
     name = "bpf"
     target: Target = "bpf"
@@ -100,6 +100,7 @@ class MemoryTap:
         """Each set that was applied, in order."""
         self.sent = 0
         self.fault: Exception | None = None
+        self.gone: Exception | None = None
 
     @property
     def running(self) -> list[Customization]:
@@ -115,13 +116,15 @@ class MemoryTap:
         self.loaded[artifact.digest] = artifact
 
     def apply(self, customizations: Sequence[Customization]) -> None:
-        if self.fault:
-            raise self.fault
+        if fault := self.fault or self.gone:
+            raise fault
         if not all(c.digest in self.loaded for c in customizations):
             raise TapError("an artifact is not loaded")
         self.sets.append(list(customizations))
 
     def customizations(self) -> list[Status]:
+        if self.gone:
+            raise self.gone
         return [status(one, self.sent) for one in self.running]
 
     def stop(self) -> None:

@@ -218,11 +218,41 @@ def test_what_cannot_be_restored_is_told() -> None:
     assert error.startswith("generation 6 not restored after a reboot: artifact")
 
 
-def test_a_change_by_someone_else_is_told_and_can_be_mended() -> None:
+def test_a_change_by_someone_else_is_told_and_put_back() -> None:
+    want = desired(1, ONE)
+    agent = in_force(want, A)
+    report, action = agent.handle(Observed(()))
+    assert report == Report(
+        generation=0, error="someone else changed the customizations of generation 1"
+    )
+    assert action == Apply(want, (A,), confirmed=True)
+    assert agent.handle(Applied(running(want))) == [
+        Report(generation=1, customizations=list(running(want)))
+    ]
+
+
+def test_what_cannot_be_put_back_is_refused_and_not_tried_again_by_itself() -> None:
     agent = in_force(desired(1, ONE), A)
-    report = report_of(agent.handle(Observed(())))
-    assert (report.generation, report.customizations) == (0, [])
-    assert agent.handle(desired(1, ONE)) == [Apply(desired(1, ONE), (A,), confirmed=True)]
+    agent.handle(Observed(()))
+    report = report_of(agent.handle(Failed("the tap is not installed")))
+    assert (report.generation, report.refused) == (0, 1)
+    assert report.error == "the tap is not installed"
+    assert agent.handle(Observed(())) == []
+
+
+def test_while_something_newer_is_fetched_nothing_is_put_back() -> None:
+    agent = in_force(desired(1, ONE), A)
+    agent.handle(desired(2, TWO))
+    assert report_of(agent.handle(Observed(()))).generation == 0
+    assert agent.handle(B) == [Apply(desired(2, TWO), (B,), confirmed=True)]
+
+
+def test_putting_back_does_not_hide_what_was_refused() -> None:
+    agent = in_force(desired(1, ONE), A)
+    feed(agent, desired(2, ONE, ONE), Observed(()))
+    report = report_of(agent.handle(Applied(running(desired(1, ONE)))))
+    assert (report.generation, report.refused) == (1, 2)
+    assert report.error == "two customizations have the same id"
 
 
 def test_only_changes_are_reported() -> None:

@@ -297,7 +297,9 @@ def test_changed_counters_are_reported_and_silence_is_filled_with_heartbeats(
     asyncio.run(play())
 
 
-def test_customizations_that_someone_else_takes_away_are_told(bench: Bench) -> None:
+def test_customizations_that_someone_else_takes_away_are_told_and_put_back(
+    bench: Bench,
+) -> None:
     code = bench.network.artifact()
     tap = bench.tap
     assert tap is not None
@@ -310,5 +312,25 @@ def test_customizations_that_someone_else_takes_away_are_told(bench: Bench) -> N
             report = await session.receive(Report)
             assert (report.generation, report.customizations) == (0, [])
             assert report.error == "someone else changed the customizations of generation 1"
+            report = await session.receive(Report)
+            assert (report.generation, report.error) == (1, None)
+
+    asyncio.run(play())
+    assert tap.running == [customization(code)]
+
+
+def test_a_tap_that_cannot_be_read_any_more_is_told(bench: Bench) -> None:
+    code = bench.network.artifact()
+    tap = bench.tap
+    assert tap is not None
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session, _ = await greeted(nco)
+            await supply(session, desired(1, customization(code)), code)
+            tap.gone = TapError("the tap is not installed")
+            while (report := await session.receive(Report)).refused is None:
+                assert report.generation == 0
+            assert (report.refused, report.error) == (1, "the tap is not installed")
 
     asyncio.run(play())
