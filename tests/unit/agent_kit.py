@@ -89,7 +89,10 @@ def status(one: Customization, sent: int = 0) -> Status:
 
 
 class MemoryTap:
-    """The contract of `host_agent.tap`, without a kernel; `fault` fails `apply`, `gone` fails `customizations`."""
+    """The contract of `host_agent.tap` without a kernel.
+
+    `fault` makes `apply` fail, `gone` all that asks the kernel.
+    """
 
     name = "bpf"
     target: Target = "bpf"
