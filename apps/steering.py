@@ -37,6 +37,9 @@ COALESCE_SECONDS = 0.2
 FORWARDING = os.environ.get("L45_FORWARDING", "on") != "off"
 """Whether tables 1 and 2 are ours; if not, an operator's own application begins in table 1."""
 
+ANSWER_SECONDS = 10.0
+"""A question that is not answered for so long is asked again; until then its answer will do."""
+
 ROUNDS_IN_A_ROW = 3
 """A switch that still differs after so many writes is left until the next poll."""
 
@@ -64,6 +67,7 @@ class _Switch:
     datapath: Datapath
     asked: int | None = None
     """Transaction of the statistics request that is under way."""
+    asked_at: float = 0.0
     reply: list[Installed] = field(default_factory=list)
     entries: dict[EntryKey, Installed] = field(default_factory=dict)
     rounds: int = 0
@@ -153,6 +157,7 @@ class SteeringApp(BackgroundApp):
         )
         switch.reply = []
         switch.asked = switch.datapath.set_xid(request)
+        switch.asked_at = time.monotonic()
         openflow.send(switch.datapath, [request])
 
     def _compare(self, switch: _Switch) -> None:
@@ -180,13 +185,13 @@ class SteeringApp(BackgroundApp):
         )  # fmt: skip
 
     def _report(self) -> None:
-        if self._wanted is None:
-            return
         entries = {dpid: switch.entries for dpid, switch in self._switches.items()}
-        report = steering.report(self._plan, self._wanted.generation, entries)
-        self.send_event_to_observers(EventSteeringReport(report))
+        if report := steering.report(self._plan, entries):
+            self.send_event_to_observers(EventSteeringReport(report))
 
     def _ask_all(self) -> None:
+        overdue = time.monotonic() - ANSWER_SECONDS
         for switch in self._switches.values():
             switch.rounds = 0
-            self._ask(switch)
+            if switch.asked is None or switch.asked_at < overdue:
+                self._ask(switch)

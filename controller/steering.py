@@ -109,8 +109,8 @@ class Plan:
     places: list[Place] = field(default_factory=list)
     awaited: set[Match] = field(default_factory=set)
     """Services whose hosts are not seen yet: what a switch still has of them stays."""
-    complete: bool = False
-    """Whether the service has said what it wants: until then nothing is taken away."""
+    generation: int | None = None
+    """Of what the service wants; None until it has spoken: then nothing is taken away."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def plan(
     `steering` is None until the service has spoken. `forwarding` is False where another
     application fills the tables after ours.
     """
-    made = Plan(complete=steering is not None)
+    made = Plan(generation=steering.generation if steering else None)
     base = permanent_entries(forwarding)
     if steering and steering.control:
         base += control_entries(*steering.control)
@@ -254,7 +254,7 @@ def diff(made: Plan, dpid: int, installed: Iterable[Entry]) -> Diff:
     deletes = [
         entry
         for key, entry in present.items()
-        if key not in desired and made.complete and not _awaited(made, entry)
+        if key not in desired and made.generation is not None and not _awaited(made, entry)
     ]
     return Diff(adds, deletes)
 
@@ -267,11 +267,16 @@ def _awaited(made: Plan, entry: Entry) -> bool:
 
 
 def report(
-    made: Plan, generation: int, installed: Mapping[int, Mapping[EntryKey, Installed]]
-) -> SteeringReport:
-    """Return how far the switches are; `installed` is what each one last reported."""
+    made: Plan, installed: Mapping[int, Mapping[EntryKey, Installed]]
+) -> SteeringReport | None:
+    """Return how far the switches are; `installed` is what each one last reported.
+
+    None where the service has not said yet what it wants.
+    """
+    if made.generation is None:
+        return None
     statuses = [_status(place, installed) for place in made.places]
-    return SteeringReport(generation=generation, mirrors=statuses)
+    return SteeringReport(generation=made.generation, mirrors=statuses)
 
 
 def _status(place: Place, installed: Mapping[int, Mapping[EntryKey, Installed]]) -> MirrorStatus:

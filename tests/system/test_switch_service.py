@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 SCRIPTS = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent.parent
 SYSTEM_MN = "/usr/bin/mn"
+ALL_PINGS = "Results: 0% dropped (30/30 received)"
 
 
 def free_port() -> int:
@@ -172,14 +173,16 @@ def switches() -> Iterator[None]:
 def test_the_plain_mn_command_pings_everywhere(nco: Nco) -> None:
     ryu = nco.start_ryu(port=6653)
     wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
-    assert "Results: 0% dropped (30/30 received)" in mn_pingall()
+    output = mn_pingall()
+    assert ALL_PINGS in output, f"{output}\n{ryu.tail(40)}"
 
 
 @pytest.mark.usefixtures("switches")
 def test_an_operators_own_forwarding_begins_in_table_1_and_hosts_are_learnt(nco: Nco) -> None:
     ryu = nco.start_ryu("tests/system/flood_app.py", port=6653, L45_FORWARDING="off")
     wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
-    assert "Results: 0% dropped (30/30 received)" in mn_pingall()
+    output = mn_pingall()
+    assert ALL_PINGS in output, f"{output}\n{ryu.tail(40)}"
     log = ryu.log.read_text(encoding="utf-8")
     assert "apps.forwarding" not in log
     assert "address=10.10.0.6 dpid=1 port=4" in log

@@ -26,7 +26,7 @@ from controller.steering import (
     plan,
     report,
 )
-from controller.switch_link import Mirror, SeenHost, Steering
+from controller.switch_link import Mirror, MirrorStatus, SeenHost, Steering
 
 DNS = SeenHost(mac="00:00:00:00:00:03", address="10.10.0.3", dpid=1, port=1)
 MIDDLEBOX = SeenHost(mac="00:00:00:00:00:06", address="10.10.0.6", dpid=1, port=4)
@@ -208,21 +208,32 @@ def installed(table: FlowTable, packets: int = 0) -> dict:
     return {1: {key: Installed(e, packets, 100 * packets) for key, e in table.entries.items()}}
 
 
+def reported(made: Plan, present: dict) -> MirrorStatus:
+    result = report(made, present)
+    assert result
+    assert result.generation == WANTED.generation
+    return result.mirrors[0]
+
+
+def test_nothing_is_reported_until_the_service_has_spoken() -> None:
+    assert report(plan(None, HOSTS, {1}), {}) is None
+
+
 def test_a_mirror_is_reported_installed_with_what_its_two_entries_counted() -> None:
     table = steered_switch()
-    status = report(plan(WANTED, HOSTS, {1, 2}), 7, installed(table, packets=3)).mirrors[0]
+    status = reported(plan(WANTED, HOSTS, {1, 2}), installed(table, packets=3))
     assert (status.state, status.dpid, status.port) == ("installed", 1, 4)
     assert (status.packets, status.bytes) == (6, 600)
 
 
 def test_a_mirror_that_the_switch_does_not_have_is_pending() -> None:
-    status = report(plan(WANTED, HOSTS, {1, 2}), 7, {1: {}}).mirrors[0]
+    status = reported(plan(WANTED, HOSTS, {1, 2}), {1: {}})
     assert status.state == "pending"
     assert "switch 1 has not confirmed" in status.reason
 
 
 def state_and_reason(hosts: list[SeenHost], connected: set[int]) -> tuple[str, str]:
-    status = report(plan(WANTED, hosts, connected), 7, {}).mirrors[0]
+    status = reported(plan(WANTED, hosts, connected), {})
     return status.state, status.reason
 
 
