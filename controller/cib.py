@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class HostRow(Base):
 
     def describe(self, hello: Hello) -> None:
         """Take over what the agent says of the host."""
-        self.addresses = list(hello.addresses)
+        self.addresses = [address for address in hello.addresses if _is_ipv4(address)]
         self.kernel = hello.kernel
         self.boot_id = hello.boot_id
         self.tap = hello.tap
@@ -302,6 +303,14 @@ def _customization_row(position: int, planned: Planned) -> CustomizationRow:
         sends=planned.sends,
         digest=planned.digest,
     )
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -303,10 +303,8 @@ def main() -> None:
     try:
         app()
     except (CommandError, ConfigError, Refusal, OSError, ValueError) as error:
-        sys.stderr.write(f"nco: {error}\n")
+        cli_print.fault(f"nco: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from controller.api import HostView, IntentView, ModuleView, PlanView, StatusView
 from controller.config import StateFolder
 from controller.intent import Intent
+from wire.messages import HostName
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class NcoClient:
 
     def intent(self, name: str) -> IntentView:
         """Return one intent."""
-        return self._call("GET", f"/intents/{name}", IntentView)
+        return self._call("GET", _path(name), IntentView)
 
     def plan(self, intent: Intent) -> PlanView:
         """Return what applying would do."""
@@ -65,11 +66,11 @@ class NcoClient:
 
     def apply(self, intent: Intent) -> IntentView:
         """Begin to deploy."""
-        return self._call("PUT", f"/intents/{intent.name}", IntentView, intent)
+        return self._call("PUT", _path(intent.name), IntentView, intent)
 
     def revoke(self, name: str) -> IntentView:
         """Begin to take away."""
-        return self._call("DELETE", f"/intents/{name}", IntentView)
+        return self._call("DELETE", _path(name), IntentView)
 
     def _call(self, method: str, path: str, kind: type[T], body: Intent | None = None) -> T:
         json = body.model_dump(mode="json") if body else None
@@ -105,6 +106,13 @@ def connected(state: StateFolder) -> Iterator[NcoClient]:
         yield client
     finally:
         client.close()
+
+
+def _path(name: str) -> str:
+    try:
+        return f"/intents/{TypeAdapter(HostName).validate_python(name)}"
+    except ValidationError as error:
+        raise CommandError(f"{name!r} is no intent's name: those are one DNS label") from error
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -34,7 +34,12 @@ console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, 
 
 def line(text: str, style: str = "") -> None:
     """Print one line as it is, however long."""
-    console.print(Text(text, style), soft_wrap=True)
+    console.print(_cell(text, style), soft_wrap=True)
+
+
+def fault(text: str) -> None:
+    """Print why the command could not do what was asked."""
+    Console(stderr=True, highlight=False, emoji=False).print(_cell(text, "red"), soft_wrap=True)
 
 
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
@@ -49,7 +54,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for title in titles:
         grid.add_column(title, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
+        grid.add_row(*(_cell(str(cell)) for cell in row))
     if grid.row_count:
         console.print(grid)
 
@@ -208,6 +213,12 @@ def match_text(match: Match) -> str:
 def endpoint(end: Client | Server) -> str:
     """Return an endpoint as the command line takes it."""
     return f"{end.host}:{end.process}" if end.process else end.host
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """Return text for the terminal; what came from afar must not control it."""
+    shown = "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return Text(shown, style)
 
 
 def _waiting(intent: IntentView) -> str:

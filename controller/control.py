@@ -131,7 +131,7 @@ class AgentConnection(FrameChannel):
             return
         self._host = hello.host
         log.info(
-            "peer=%s host=%s connected kernel=%r tap=%s targets=%s generation=%d",
+            "peer=%s host=%s connected kernel=%r tap=%r targets=%s generation=%d",
             self.peer,
             hello.host,
             hello.kernel,
@@ -157,7 +157,9 @@ class AgentConnection(FrameChannel):
         for digest in dict.fromkeys(need.digests):
             artifact = self._agents.artifact_for(host, digest)
             if artifact is None:
-                log.warning("host=%s needs unknown artifact %s", host, digest)
+                log.warning(
+                    "host=%s needs artifact %s: unknown, or its file is damaged", host, digest
+                )
             else:
                 self.send(artifact)
 

@@ -81,35 +81,57 @@ def make_plan(
         parameters = pack_parameters(manifest, intent.parameters)
     except ManifestError as error:
         raise Invalid(str(error)) from error
-
-    def planned(side: Side, endpoint: Client | Server, match: Match, about: str) -> Planned:
-        role = manifest.client if side == "client" else manifest.server
-        return Planned(
-            id=uuid.uuid5(uid, f"{side} {endpoint.host} {about}").hex,
-            intent=intent.name,
-            host=endpoint.host,
-            side=side,
-            module=manifest.name,
-            target=_target(manifest, _facts(hosts, endpoint.host)),
-            match=match,
-            priority=intent.priority,
-            parameters=parameters,
-            receives=role.receive,
-            sends=role.send,
-        )
-
-    customizations: list[Planned] = []
     addresses = [_address(_facts(hosts, server.host), server.address) for server in intent.servers]
-    if manifest.server.receive or manifest.server.send:
-        for server in intent.servers:
-            match = server_match(server, manifest, port)
-            customizations.append(planned("server", server, match, match.model_dump_json()))
-    if manifest.client.receive or manifest.client.send:
-        for client in intent.clients:
-            for address in sorted(set(addresses)):
-                match = client_match(client, manifest, address, port)
-                customizations.append(planned("client", client, match, match.model_dump_json()))
-    return Plan(tuple(customizations), _mirrors(intent, manifest, hosts, addresses, port))
+    matches: list[tuple[Side, str, Match]] = [
+        ("server", server.host, server_match(server, manifest, port)) for server in intent.servers
+    ]
+    matches += [
+        ("client", client.host, client_match(client, manifest, address, port))
+        for client in intent.clients
+        for address in sorted(set(addresses))
+    ]
+    customizations = [
+        _planned(
+            intent,
+            manifest,
+            _facts(hosts, host),
+            side=side,
+            match=match,
+            parameters=parameters,
+            uid=uid,
+        )
+        for side, host, match in matches
+    ]
+    return Plan(
+        customizations=tuple(item for item in customizations if item.receives or item.sends),
+        mirrors=_mirrors(intent, manifest, hosts, addresses, port),
+    )
+
+
+def _planned(
+    intent: Intent,
+    manifest: Manifest,
+    facts: HostFacts,
+    *,
+    side: Side,
+    match: Match,
+    parameters: bytes,
+    uid: uuid.UUID,
+) -> Planned:
+    role = manifest.client if side == "client" else manifest.server
+    return Planned(
+        id=uuid.uuid5(uid, f"{side} {facts.name} {match.model_dump_json()}").hex,
+        intent=intent.name,
+        host=facts.name,
+        side=side,
+        module=manifest.name,
+        target=_target(manifest, facts),
+        match=match,
+        priority=intent.priority,
+        parameters=parameters,
+        receives=role.receive,
+        sends=role.send,
+    )
 
 
 def server_match(server: Server, manifest: Manifest, port: Port) -> Match:

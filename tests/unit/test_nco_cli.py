@@ -208,3 +208,18 @@ def test_dissector(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["", "init", "host add", "apply", "plan", "show", "revoke"])
 def test_help_needs_no_state(command: str) -> None:
     assert "Usage" in nco(*command.split(), "--help").stdout
+
+
+def test_names_that_are_none_are_refused(service: Service) -> None:
+    for name in ("../hosts", "a/b", "Ä", ""):
+        assert "one DNS label" in wrong("show", name, state=service.state)
+        assert "one DNS label" in wrong("revoke", name, state=service.state)
+
+
+def test_what_an_agent_says_does_not_control_the_terminal(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    agents["dns"].refusal = "evil \x1b[2J\x07"
+    done = nco("apply", *TAG, state=service.state)
+    assert "evil ?[2J?" in done.stderr
+    assert "\x1b[2J" not in done.stdout + done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.unit.nco_kit import Agent, Service, eventually, intent, make_module, make_state, running
 
 
