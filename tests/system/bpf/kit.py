@@ -206,6 +206,14 @@ class Host:
                     tap.load_artifact(self.artifacts[customization.module])
             tap.apply(customizations)
 
+    @property
+    def mac(self) -> bytes:
+        """The address of its interface."""
+        with inside(self.namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as probe:
+            probe.bind(("eth0", 0))
+            address: bytes = probe.getsockname()[4]
+            return address
+
     def stop(self) -> None:
         with inside(self.namespace):
             BpfTap(self.run).stop()

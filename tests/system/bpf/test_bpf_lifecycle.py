@@ -74,6 +74,20 @@ def test_applying_nothing_unloads(wire: Wire) -> None:
 
 
 @one_wire
+def test_loaded_but_not_applied_yet_is_kept_for_its_host(wire: Wire) -> None:
+    """Hosts of a kernel share the dispatch table; another's apply must not free what we loaded."""
+    artifact = wire.client.artifacts["dns_app_tag"]
+    with inside(wire.client.namespace):
+        tap = BpfTap(wire.client.run)
+        tap.start()
+        tap.load_artifact(artifact)
+        wire.server.apply(wire.server.customization("odd_mark", receive=True))
+        assert tap.has_artifact(artifact.digest)
+        tap.stop()
+        assert not tap.has_artifact(artifact.digest)
+
+
+@one_wire
 def test_stop_leaves_no_trace_in_the_namespace(wire: Wire) -> None:
     wire.tag()
     assert "l45_egress" in filters(wire.client.namespace)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from host_agent.tap import TapError
+from tests import pcap
 from tests.system.bpf.kit import (
     CLIENT,
     PORT,
@@ -224,6 +225,19 @@ def test_hosts_are_apart(wire: Wire) -> None:
     with named("dig"):
         sender.sendto(QUERY, (CLIENT, PORT))
     assert receiver.recv(2048) == QUERY
+
+
+def test_packet_of_a_vlan_is_left_to_the_vlans_interface(wire: Wire) -> None:
+    wire.tag()
+    receiver = wire.server.udp("dnsmasq", PORT)
+    with inside(wire.client.namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("eth0", 0))
+        frame = pcap.frame(pcap.Datagram(TAG_DIG + QUERY, CLIENT, SERVER, 4000, PORT))
+        addresses = wire.server.mac + frame[6:12]
+        raw.send(addresses + b"\x81\0\0\5" + frame[12:])
+        raw.send(addresses + frame[12:])
+    assert receiver.recv(2048) == QUERY
+    assert wire.server.counters()[0].received == 1
 
 
 @contextmanager
