@@ -240,6 +240,22 @@ def test_packet_of_a_vlan_is_left_to_the_vlans_interface(wire: Wire) -> None:
     assert wire.server.counters()[0].received == 1
 
 
+def test_what_a_tunnel_puts_around_a_message_is_not_the_message(wire: Wire) -> None:
+    """The packet around it has the socket of the message inside; only that one is customized."""
+    for host, own, other in ((wire.client, 1, SERVER), (wire.server, 2, CLIENT)):
+        within = ("ip", "-n", host.namespace)
+        run(*within, "link", "add", "vxlan0", "type", "vxlan", "id", "7", "dstport", "4789",
+            "remote", other)  # fmt: skip
+        run(*within, "address", "add", f"10.96.0.{own}/24", "dev", "vxlan0")
+        run(*within, "link", "set", "vxlan0", "up")
+    wire.client.apply(wire.client.customization("odd_mark", send=True, parameters=b"t"))
+    sender, receiver = wire.client.udp("dig"), wire.server.udp("plain", PORT)
+    with named("dig"):
+        sender.sendto(QUERY, ("10.96.0.2", PORT))
+    assert receiver.recv(2048) == QUERY[:1] + b"\xa5t\x5a" + QUERY[1:]
+    assert wire.client.counters()[0].model_dump(exclude_defaults=True) == {"sent": 1}
+
+
 @contextmanager
 def tap_device(name: str) -> Iterator[int]:
     """Make an Ethernet interface that this process reads; it completes no checksums."""
