@@ -22,6 +22,7 @@ from controller.history import History
 from controller.intent import Intent
 from controller.modules import ModuleLibrary
 from controller.phases import (
+    ARRIVED,
     DEPLOYED,
     GOING_UP,
     ONWARD,
@@ -318,13 +319,15 @@ class Orchestrator:
                 self._enter(row, RETREAT[row.phase], row.error)
                 return True
         waiting = self.waiting(row)
-        self._note_confirmations(row, set(row.by_host()) - set(waiting))
+        self._note_confirmations(row, waiting)
         if row.phase == Phase.ACTIVE or waiting or not self._drained(row):
             return False
-        onward = ONWARD[row.phase]
+        onward, why = ONWARD[row.phase], ARRIVED[ONWARD[row.phase]]
         if onward == Phase.GONE and row.error is not None:
-            onward = Phase.FAILED
-        self._enter(row, onward, row.error or "every host has confirmed")
+            onward, why = Phase.FAILED, row.error
+        self._enter(row, onward, why)
+        if onward == Phase.ACTIVE:
+            self._confirmed[row.name] = set(row.by_host())  # `send` asked the same of them
         return True
 
     def _enter(self, row: IntentRow, phase: Phase, why: str) -> None:
@@ -333,11 +336,15 @@ class Orchestrator:
         self._draining.pop(row.name, None)
         self.history.add(row.name, phase, why)
 
-    def _note_confirmations(self, row: IntentRow, confirmed: set[str]) -> None:
-        before = self._confirmed.setdefault(row.name, set())
-        if row.phase != Phase.DRAIN:
-            for host in sorted(confirmed - before):
-                self.history.add(row.name, row.phase, "confirmed", host)
+    def _note_confirmations(self, row: IntentRow, waiting: dict[str, str]) -> None:
+        if row.phase == Phase.DRAIN:
+            return
+        confirmed = set(row.by_host()) - set(waiting)
+        before = self._confirmed.get(row.name, set())
+        for host in sorted(confirmed - before):
+            self.history.add(row.name, row.phase, "confirmed", host)
+        for host in sorted(before - confirmed):
+            self.history.add(row.name, row.phase, f"no longer confirmed: {waiting[host]}", host)
         self._confirmed[row.name] = confirmed
 
     def _drained(self, row: IntentRow) -> bool:

@@ -64,6 +64,15 @@ ONWARD = {
 }
 """Where an intent goes once every host has confirmed."""
 
+ARRIVED = {
+    Phase.SEND: "every host can receive: sending is switched on",
+    Phase.ACTIVE: "every host has confirmed",
+    Phase.DRAIN: "nobody sends any more; datagrams may still be on their way",
+    Phase.REMOVE: "the linger time is over",
+    Phase.GONE: "nothing of it is left on any host",
+}
+"""What an operator is told when an intent goes onward."""
+
 RETREAT = {
     Phase.BUILDING: Phase.GONE,
     Phase.RECEIVE: Phase.REMOVE,

@@ -280,6 +280,31 @@ def test_all_go_up_and_come_down(world: World) -> None:
     assert {c.intent for c in world.hosts["dns"].applied.values()} == {"two"}
 
 
+def test_history_tells_who_confirmed_and_who_was_lost(world: World) -> None:
+    world.nco.apply(INTENTS["two"])
+    world.run_down()
+    told = [(e.phase, e.host) for e in world.nco.history.of("two")]
+    assert told == [
+        (Phase.BUILDING, None),
+        (Phase.RECEIVE, None),
+        (Phase.RECEIVE, "dns"),
+        (Phase.RECEIVE, "h1"),
+        (Phase.SEND, None),
+        (Phase.SEND, "dns"),
+        (Phase.SEND, "h1"),
+        (Phase.ACTIVE, None),
+    ]
+    world.disconnect("dns")
+    world.settle()
+    world.run_down()
+    assert [(e.host, e.text.split(":")[0]) for e in world.nco.history.of("two")[len(told) :]] == [
+        ("dns", "no longer confirmed"),
+        ("dns", "confirmed"),
+    ]
+    times = [event.at for event in world.nco.history.of("two")]
+    assert times == sorted(set(times)), "each event has its own, later time"
+
+
 def test_one_silent_host_keeps_everyone_from_sending(world: World) -> None:
     world.nco.apply(INTENTS["one"])
     world.build()
