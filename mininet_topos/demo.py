@@ -22,7 +22,7 @@ from rich.table import Table
 
 from mininet_topos.analyst import Analyst, Packet
 from mininet_topos.processes import TestbedError
-from mininet_topos.testbed import ZONE, Testbed, terminate_as_interrupt
+from mininet_topos.testbed import ZONE, Testbed, interrupt_once
 
 INTENT = "tag-dns"
 APPLY = (
@@ -213,15 +213,15 @@ def main() -> int:
     if os.geteuid() != 0:
         console.print("demo: needs root: run  sudo make demo")
         return 1
-    terminate_as_interrupt()
+    interrupt_once()
     return _play(output, console)
 
 
 def _play(output: Path, console: Console) -> int:
     shutil.rmtree(output, ignore_errors=True)
     started = time.monotonic()
-    console.print("Starting two sites: Open vSwitch, ryu-manager apps/nco.py, agents, dnsmasq ...")
     try:
+        console.print("Starting two sites: Open vSwitch, ryu-manager, agents, dnsmasq ...")
         with Testbed(output) as testbed:
             Demo(testbed, console).play()
     except TestbedError as error:

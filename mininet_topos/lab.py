@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from mininet_topos.processes import TestbedError
-from mininet_topos.testbed import DNS_ADDRESS, ZONE, Testbed, terminate_as_interrupt
+from mininet_topos.testbed import DNS_ADDRESS, ZONE, Testbed, interrupt_once
 
 HINTS = f"""
 Try, at the prompt:
@@ -41,9 +41,9 @@ def main() -> int:
         help="folder for the logs (default: %(default)s)",
     )
     output = parser.parse_args().output.resolve()
-    terminate_as_interrupt()
-    print("Starting two sites: Open vSwitch, ryu-manager apps/nco.py, agents, dnsmasq ...")
+    interrupt_once()
     try:
+        print("Starting two sites: Open vSwitch, ryu-manager, agents, dnsmasq ...")
         with Testbed(output) as testbed:
             os.environ.update(testbed.operator_environment())
             print(f"{HINTS}\nLogs are in {output}/logs.")

@@ -52,8 +52,8 @@ def ensure_running() -> Iterator[None]:
         if not _answers(DATABASE):
             stack.enter_context(_run_folder())
             database = stack.enter_context(_new_database())
-            socket = RUN / "db.sock"
-            stack.enter_context(_daemon(DATABASE, [str(database), f"--remote=punix:{socket}"]))
+            remote = f"--remote=punix:{RUN / 'db.sock'}"
+            stack.enter_context(_daemon(DATABASE, [str(database), remote]))
             _command(["ovs-vsctl", "--no-wait", "init"])
         if not _answers(SWITCH):
             stack.enter_context(_daemon(SWITCH, [f"unix:{RUN / 'db.sock'}"]))

@@ -10,14 +10,13 @@ namespace, where Open vSwitch runs, and the NCO's host); the agents reach it in-
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from mininet.net import Mininet
 from mininet.node import RemoteController
 
 from host_agent import bpf_tap
+from host_agent.tap import TapError
 from mininet_topos import openvswitch
 from mininet_topos.processes import Process, Processes, TestbedError, wait_until
 from mininet_topos.two_site import TwoSite
@@ -70,8 +70,13 @@ class Testbed:
         if os.geteuid() != 0:
             raise TestbedError("the testbed needs root: namespaces, Open vSwitch, eBPF")
         self.logs.mkdir(parents=True, exist_ok=True)
+        # A signal may come between an exception and the clean-up that it starts.
+        atexit.register(self._leave)
         try:
             self._start()
+        except (openvswitch.OpenVSwitchError, TapError) as error:
+            self._leave()
+            raise TestbedError(str(error)) from error
         except BaseException:
             self._leave()
             raise
@@ -88,9 +93,10 @@ class Testbed:
     def _leave(self) -> None:
         with _uninterrupted():
             self._cleanup.close()
+        atexit.unregister(self._leave)
 
     def _start(self) -> None:
-        self._cleanup.enter_context(_alone())
+        self._cleanup.enter_context(openvswitch.alone())
         scratch = Path(tempfile.mkdtemp(prefix="l45-testbed-"))
         self._cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
         self.state = scratch / "nco"
@@ -101,6 +107,7 @@ class Testbed:
         self._cleanup.callback(shutil.rmtree, self.run_folder, ignore_errors=True)
 
         self._cleanup.enter_context(openvswitch.ensure_running())
+        _refuse_foreign_bridges()
         # Before any host exists: a Mininet host sees no cgroup hierarchy of its own.
         self._cleanup.callback(bpf_tap.uninstall, self.run_folder)
         bpf_tap.install(self.run_folder)
@@ -317,25 +324,19 @@ class Testbed:
         return _run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", switch)
 
 
+def _refuse_foreign_bridges() -> None:
+    """Mininet would delete bridges of the same names, whoever made them."""
+    taken = set(TwoSite().switches()) & set(_run("ovs-vsctl", "list-br").split())
+    if taken:
+        names = ", ".join(sorted(taken))
+        raise TestbedError(f"bridges with our names exist: {names}; is another Mininet running?")
+
+
 def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode != 0:
         raise TestbedError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Keep two testbeds from sharing bridges and addresses.
-
-    The name of an abstract socket is the lock: it leaves no file, whatever ends this process.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
-        try:
-            lock.bind("\0l45-testbed")
-        except OSError as error:
-            raise TestbedError("another testbed is running on this machine") from error
-        yield
 
 
 @contextlib.contextmanager
@@ -351,6 +352,17 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def terminate_as_interrupt() -> None:
-    """Make SIGTERM unwind like Ctrl-C, so that clean-up runs."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + signal.SIGTERM))
+def interrupt_once() -> None:
+    """Let the first SIGINT or SIGTERM unwind this program, and ignore those after it.
+
+    Impatient users press Ctrl-C twice, and a terminal tells all of a group: a second exception
+    in the midst of unwinding would leave half of the clean-up undone.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)

@@ -20,7 +20,8 @@ pip() {
 pip install -r "$top/setup/pip.txt"
 pip install --build-constraint "$top/setup/build-constraints.txt" \
 	--constraint "$top/setup/constraints.txt" -r "$top/requirements.txt"
-pip install --no-deps --editable "$top"
+# The build backend warns about editable installations as such.
+PYTHONWARNINGS=ignore pip install --no-deps --editable "$top"
 
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cp "$top/setup/l45_ryu_compat.py" "$top/setup/l45_ryu_compat.pth" "$site/"
