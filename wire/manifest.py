@@ -141,9 +141,7 @@ class WireFormat(_Part):
         integers: set[str] = set()
         for position, field in enumerate(self.fields):
             if field.length_from and field.length_from not in integers:
-                raise ValueError(
-                    f"field {field.name}: length_from names no earlier integer field"
-                )
+                raise ValueError(f"field {field.name}: length_from names no earlier integer field")
             open_ended = field.fixed_size is None and not field.length_from
             if open_ended and (position != len(self.fields) - 1 or self.payload):
                 raise ValueError(f"field {field.name}: only the last field can be without length")
