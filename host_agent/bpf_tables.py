@@ -33,6 +33,7 @@ from host_agent.tap import TapError
 from wire.messages import MAX_CUSTOMIZATIONS, Counters
 
 FIRST = bytes(4)
+FULL = "`dca tap unload` frees them, also those of namespaces that are gone"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def plan(
     fresh = [entry for entry, _ in wanted if entry not in present]
     free = list(islice((i for i in range(TABLE_MAX) if i not in used), len(fresh)))
     if len(free) < len(fresh):
-        raise TapError(f"all {TABLE_MAX} customizations of this kernel are in use")
+        raise TapError(f"all {TABLE_MAX} customizations of this kernel are in use; {FULL}")
     present |= dict(zip(fresh, free, strict=True))
     return [Member(present[entry], flags, entry) for entry, flags in wanted]
 
@@ -206,7 +207,7 @@ class Tables:
         taken = self.modules()
         slot = next((slot for slot in range(MODULES_MAX) if slot not in taken), None)
         if slot is None:
-            raise TapError(f"all {MODULES_MAX} module slots of this kernel are in use")
+            raise TapError(f"all {MODULES_MAX} module slots of this kernel are in use; {FULL}")
         self._dispatch.update(_key(place(slot, receive=False)), _key(send))
         self._dispatch.update(_key(place(slot, receive=True)), _key(receive))
         self._write_module(slot, module)

@@ -67,8 +67,6 @@ class BpfTap:
     def start(self) -> None:
         """Install the program set if need be and possible, and meet this namespace's packets."""
         with bpf_install.locked(self._run), _tap_errors():
-            if reason := unavailable():
-                raise TapError(reason)
             bpf_install.install_locked(self._run, self._tap_object)
             self._attach()
         logger.info("tap_started tap=bpf netns=%d", netns_cookie())
@@ -217,6 +215,6 @@ def status(run: Path = RUN) -> TapStatus:
     """Return what the program set of this kernel holds."""
     if not installed(run):
         return TapStatus(installed=False)
-    with _tap_errors(), Tables.opened(run) as tables:
+    with bpf_install.locked(run), _tap_errors(), Tables.opened(run) as tables:
         modules = tuple(sorted(module.name for module in tables.modules().values()))
         return TapStatus(True, len(tables.namespaces()), len(tables.everything()), modules)

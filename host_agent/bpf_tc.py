@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -36,22 +37,35 @@ def attach(programs: Mapping[str, int]) -> None:
     """
     with IPRoute() as route:
         for index, name in _interfaces(route):
-            _ensure_clsact(route, index)
-            for program, parent in HOOKS.items():
-                route.tc(
-                    "replace-filter",
-                    "bpf",
-                    index,
-                    handle=HANDLE,
-                    fd=programs[program],
-                    name=program,
-                    parent=parent,
-                    prio=PRIORITY,
-                    protocol=ETH_P_ALL,
-                    classid=1,
-                    direct_action=True,
-                )
-            logger.debug("tap_attached interface=%s", name)
+            try:
+                _attach_to(route, index, programs)
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:  # gone since it was listed
+                    raise
+            else:
+                logger.debug("tap_attached interface=%s", name)
+
+
+def _attach_to(route: IPRoute, index: int, programs: Mapping[str, int]) -> None:
+    try:
+        route.tc("add", "clsact", index)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+    for program, parent in HOOKS.items():
+        route.tc(
+            "replace-filter",
+            "bpf",
+            index,
+            handle=HANDLE,
+            fd=programs[program],
+            name=program,
+            parent=parent,
+            prio=PRIORITY,
+            protocol=ETH_P_ALL,
+            classid=1,
+            direct_action=True,
+        )
 
 
 def detach() -> None:
@@ -77,14 +91,6 @@ def _has_ours(route: IPRoute, index: int, parent: int) -> bool:
         for found in route.get_filters(index=index, parent=parent)
         if (options := found.get("TCA_OPTIONS")) and found["handle"] == HANDLE
     )
-
-
-def _ensure_clsact(route: IPRoute, index: int) -> None:
-    try:
-        route.tc("add", "clsact", index)
-    except NetlinkError as error:
-        if error.code != 17:  # EEXIST
-            raise
 
 
 def _interfaces(route: IPRoute) -> Iterator[tuple[int, str]]:

@@ -131,6 +131,7 @@ class BpfObject:
         Raises LibbpfError where it is no BPF object.
         """
         self._name = name
+        self._data = data  # libbpf reads it again when it loads
         options = _OpenOptions(ctypes.sizeof(_OpenOptions), name.encode(), False, bytes(pins))
         _log.clear()
         self._object = library().bpf_object__open_mem(data, len(data), ctypes.byref(options))
