@@ -68,8 +68,8 @@ static inline int l45_fits(struct l45_msg *msg, __u32 growth)
 {
 	__u32 mtu = 0; /* 0: measure the packet as it is */
 
-	if (growth > 0xffff)
-		return 0;
+	if (growth > 0xffff || msg->walk->payload + msg->walk->length + growth > 0xffff)
+		return 0; /* no IPv4 packet is that long */
 	return msg->walk->direction != L45_PLACE_SEND ||
 	       bpf_check_mtu(msg->skb, 0, &mtu, growth, 0) == BPF_MTU_CHK_RET_SUCCESS;
 }
