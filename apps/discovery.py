@@ -21,7 +21,7 @@ from ryu.ofproto import ofproto_v1_3_parser as parser
 from apps import headers, lldp, openflow
 from apps.background import BackgroundApp
 from apps.learning import Hosts, Links, Outcome
-from controller.steering import permanent_entries
+from controller.steering import IPV6, permanent_entries
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,13 @@ class EventNetworkChange(EventBase):
 class EventSource(EventBase):
     """A packet-in taught where a source is, seen from one switch."""
 
-    def __init__(self, datapath: Datapath, port: int, mac: str) -> None:
+    def __init__(self, datapath: Datapath, port: int, mac: str, ipv6_only: bool) -> None:
         super().__init__()
         self.datapath = datapath
         self.port = port
         self.mac = mac
+        self.ipv6_only = ipv6_only
+        """Its IPv4 address is still to be learnt, so its other packets must still be shown."""
 
 
 class EventRelearn(EventBase):
@@ -103,7 +105,7 @@ class Discovery(BackgroundApp):
         if headers.is_lldp(message.data):
             self._link_seen(datapath, port, message.data)
         elif source := headers.read(message.data):
-            self._source_seen(datapath, port, source)
+            self._source_seen(datapath, port, source, headers.kind(message.data))
 
     @set_ev_cls(ofp_event.EventOFPPortStatus, MAIN_DISPATCHER)
     def port_status(self, event: Any) -> None:  # noqa: ANN401 - Ryu's own
@@ -121,14 +123,17 @@ class Discovery(BackgroundApp):
         """Whether the port leads to another switch."""
         return self.links.has((dpid, port), time.monotonic())
 
-    def _source_seen(self, datapath: Datapath, port: int, source: headers.Source) -> None:
+    def _source_seen(
+        self, datapath: Datapath, port: int, source: headers.Source, kind: int
+    ) -> None:
         place = (datapath.id, port)
         outcome = self.hosts.hear(place, source, self.on_link(*place), time.monotonic())
         if outcome is Outcome.REFUSED:
             return
         if outcome is Outcome.MOVED:
             self.send_event_to_observers(EventRelearn({source.mac}, but=datapath.id))
-        self.send_event_to_observers(EventSource(datapath, port, source.mac))
+        ipv6_only = kind == IPV6 and not self.hosts.has_address(source.mac)
+        self.send_event_to_observers(EventSource(datapath, port, source.mac, ipv6_only))
         if outcome is not Outcome.KNOWN:
             log.info(
                 "host %s mac=%s address=%s dpid=%d port=%d",

@@ -19,7 +19,7 @@ from ryu.ofproto import ofproto_v1_3 as ofp
 
 from apps import openflow
 from apps.discovery import Discovery, EventRelearn, EventSource
-from controller.steering import Entry, Table, match
+from controller.steering import IPV6, Entry, Table, match
 
 COOKIE = 0x4C34_3501_0000_0000
 
@@ -44,7 +44,7 @@ class Forwarding(app_manager.RyuApp):
     def __init__(self, *args: Any, discovery: Discovery, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self._discovery = discovery
-        self._recent: dict[tuple[int, int, str], float] = {}
+        self._recent: dict[tuple[int, int, str, bool], float] = {}
 
     @set_ev_cls(ofp_event.EventOFPStateChange, MAIN_DISPATCHER)
     def connected(self, event: Any) -> None:  # noqa: ANN401 - Ryu's own
@@ -56,12 +56,12 @@ class Forwarding(app_manager.RyuApp):
     def source_seen(self, event: EventSource) -> None:
         """Write a source and the way to it into the switch that saw it."""
         now = time.monotonic()
-        seen = (event.datapath.id, event.port, event.mac)
+        seen = (event.datapath.id, event.port, event.mac, event.ipv6_only)
         if now - self._recent.get(seen, -AGAIN_SECONDS) < AGAIN_SECONDS:
             return
         if len(self._recent) >= RECENT_AT_MOST:
             self._recent.clear()
-        if openflow.send(event.datapath, _learnt(event.datapath, event.port, event.mac)):
+        if openflow.send(event.datapath, _learnt(event)):
             self._recent[seen] = now
 
     @set_ev_cls(EventRelearn)
@@ -73,12 +73,14 @@ class Forwarding(app_manager.RyuApp):
         self._recent.clear()
 
 
-def _learnt(datapath: Datapath, port: int, mac: str) -> list[openflow.Message]:
+def _learnt(event: EventSource) -> list[openflow.Message]:
     """Return the entries of a source; the destination first, as the source ends packet-ins."""
+    datapath, port, mac = event.datapath, event.port, event.mac
     way = Entry(Table.DESTINATIONS, PRIORITY, match(eth_dst=mac), outputs=(port,))
-    known = Entry(
-        Table.SOURCES, PRIORITY, match(in_port=port, eth_src=mac), goto=Table.DESTINATIONS
-    )
+    fields: dict[str, int | str] = {"in_port": port, "eth_src": mac}
+    if event.ipv6_only:
+        fields["eth_type"] = IPV6
+    known = Entry(Table.SOURCES, PRIORITY, match(**fields), goto=Table.DESTINATIONS)
     return [
         _clearing_sources(datapath, eth_src=mac),
         openflow.adding(datapath, way, COOKIE, DESTINATION_SECONDS),

@@ -45,9 +45,14 @@ def read(frame: bytes) -> Source | None:
     return Source(mac)
 
 
+def kind(frame: bytes) -> int:
+    """Return the EtherType; 0 where the frame is too short to have one."""
+    return int(ETHERNET.unpack_from(frame)[2]) if len(frame) >= ETHERNET.size else 0
+
+
 def is_lldp(frame: bytes) -> bool:
     """Whether the frame is one of link discovery, ours or a forged one."""
-    return len(frame) >= ETHERNET.size and ETHERNET.unpack_from(frame)[2] == LLDP_TYPE
+    return kind(frame) == LLDP_TYPE
 
 
 def _arp_address(body: bytes, source: bytes) -> str | None:

@@ -103,6 +103,11 @@ class Hosts:
         if not self._at[place]:
             del self._at[place]
 
+    def has_address(self, mac: str) -> bool:
+        """Whether a host has said an IPv4 address."""
+        host = self._hosts.get(mac)
+        return host is not None and host.address is not None
+
     def forget(self, place: SwitchAndPort) -> set[str]:
         """Forget the hosts at a port, and return their MAC addresses."""
         gone = self._at.pop(place, set())

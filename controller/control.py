@@ -33,6 +33,11 @@ from wire.messages import (
 
 log = logging.getLogger(__name__)
 
+BROKEN_OFF = (
+    "the peer broke it off: it does not take this NCO's certificate; "
+    "does it have credentials of this NCO (`nco host add`)?"
+)
+
 HIGHEST_GENERATION = 2**62
 """A host that claims more is not believed: its numbers must leave room for ours."""
 
@@ -231,7 +236,7 @@ class ControlServer:
                 ssl_shutdown_timeout=self._limits.handshake_time,
             )
         except (OSError, EOFError) as error:
-            log.warning("peer=%s handshake failed: %s", peer, error or "closed by the peer")
+            log.warning("peer=%s handshake failed: %s", peer, str(error) or BROKEN_OFF)
             return
         await self._introduced(connection)
 

@@ -31,6 +31,7 @@ LLDP_ADDRESS = "01:80:c2:00:00:0e"
 
 IPV4 = 0x0800
 ARP = 0x0806
+IPV6 = 0x86DD
 IP_PROTOCOL = {"tcp": 6, "udp": 17}
 
 

@@ -315,6 +315,11 @@ class Testbed:
         """Return what the operator's command prints with --json."""
         return json.loads(self.nco(*arguments, "--json").stdout)
 
+    def nco_log(self) -> str:
+        """Return what ryu-manager and the service have logged."""
+        assert self.ryu  # noqa: S101 - started with the testbed
+        return self.ryu.tail(10_000)
+
     def service_pid(self) -> int:
         """Return the process id of the NCO service."""
         return int(self.rest("status")["pid"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,22 +19,25 @@ THROW = Path(__file__).parent / "throw.py"
 X = ("apply", "dns_app_tag", "--name", "x")
 
 
+@pytest.mark.parametrize("trusts_this_nco", [True, False])
 def test_a_wrong_certificate_is_refused_and_said_on_both_ends(
-    testbed: Testbed, tmp_path: Path
+    testbed: Testbed, tmp_path: Path, trusts_this_nco: bool
 ) -> None:
     stranger = tmp_path / "stranger"
     _credentials_of_another_ca(testbed, stranger)
+    if trusts_this_nco:
+        shutil.copy(testbed.credentials / "h2" / "ca.pem", stranger)
     process = testbed.spawn(
         "h2",
-        "stranger",
+        f"stranger-{trusts_this_nco}",
         [
             *(str(SCRIPTS / "dca"), "run", "--nco", "10.10.0.5", "--credentials", str(stranger)),
             *("--state", str(tmp_path / "state"), "--run-dir", str(testbed.run_folder)),
         ],
     )
     wait_until(lambda: "certificate" in process.tail(), "the agent says why", process=process)
-    assert testbed.ryu
-    wait_until(lambda: "certificate" in testbed.ryu.tail(40).lower(), "the NCO's log says why")
+    refused = re.compile(rf"peer={testbed.address('h2')}:\d+ handshake failed: .*certificate")
+    wait_until(lambda: refused.search(testbed.nco_log()) is not None, "the NCO's log says why")
     process.stop()
     testbed.wait_for_agents()
 

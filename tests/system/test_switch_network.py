@@ -178,6 +178,31 @@ def test_hosts_are_told_where_they_are_attached_and_not_behind_links(network: Ne
     wait_until(lambda: attachments() == expected, "the hosts are told")
 
 
+def test_a_host_that_speaks_ipv6_first_is_known_by_its_first_ipv4_packet(
+    network: Network,
+) -> None:
+    """Without ARP: neighbours may know it from before the controller was started."""
+    mac = "02:00:00:00:06:04"
+
+    def send(kind: str, body: str) -> None:
+        code = (
+            "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
+            "s.bind(('web-eth0', 0));"
+            f"s.send(bytes.fromhex('ffffffffffff{mac.replace(':', '')}{kind}{body}'))"
+        )
+        output, errors, status = network.net["web"].pexec([sys.executable, "-c", code])
+        assert status == 0, errors or output
+
+    send("86dd", "60" + "00" * 39)
+    wait_until(lambda: f"mac={mac} address=None" in network.log(), "its IPv6 packet is seen")
+    wait_until(lambda: any(mac in flow for flow in flows("s1", "table=1")), "its entry is there")
+    send("0800", "45" + "00" * 11 + "0a0a0063" + "0a0a0003" + "00" * 8)
+    wait_until(
+        lambda: any(host["address"] == "10.10.0.99" for host in network.switches()["hosts"]),
+        "its IPv4 address is told",
+    )
+
+
 def test_packet_ins_are_metered_in_the_switch(network: Network) -> None:
     for switch in ("s1", "s2"):
         assert "meter=controller" in ovs_ofctl("dump-meters", switch)
@@ -283,8 +308,8 @@ def test_a_middlebox_at_the_other_site_is_impossible_and_says_why(network: Netwo
 
 
 def test_a_host_nobody_has_seen_is_waited_for_by_name(network: Network) -> None:
-    network.steer(DNS_MIRROR.model_copy(update={"server": "10.10.0.99"}))
-    assert "10.10.0.99 has not sent a packet yet" in network.await_state("pending").reason
+    network.steer(DNS_MIRROR.model_copy(update={"server": "10.10.0.98"}))
+    assert "10.10.0.98 has not sent a packet yet" in network.await_state("pending").reason
 
 
 def test_revoked_mirrors_leave_no_entry(network: Network) -> None:

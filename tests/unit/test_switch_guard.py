@@ -38,7 +38,8 @@ def limited() -> Iterator[None]:
         raise Hang
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+    # Again and again: an exception in a callback of the garbage collector is lost.
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS, 0.5)
     try:
         yield
     finally:
