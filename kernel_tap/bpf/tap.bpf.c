@@ -27,12 +27,14 @@
 
 /* A namespace's set is replaced whole: the outer map's update is one pointer, and returns to the
  * driver when no program sees the old set any more (the kernel waits for a grace period). A plain
- * hash would reuse an element at once, under the eyes of a program that copies it. */
+ * hash would reuse an element at once, under the eyes of a program that copies it.
+ * Sizes, not types: Linux 6.1 takes the driver's maps, made without BTF, for another kind of map
+ * than one with BTF. */
 struct l45_set_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct l45_set);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct l45_set));
 };
 
 struct {
@@ -91,11 +93,8 @@ static __noinline int load_set(struct l45_walk *walk)
 
 static inline int left_alone(const struct l45_owner *owner, const struct l45_customization *c)
 {
-	__u64 id;
-
-	__builtin_memcpy(&id, c->id, sizeof(id));
 	for (__u32 i = 0; i < L45_LEFT_MAX; i++)
-		if (i < owner->left_count && owner->left[i] == id)
+		if (i < owner->left_count && l45_same_id(owner->left[i], c->id))
 			return 1;
 	return 0;
 }
@@ -303,8 +302,7 @@ static inline void leave(struct l45_owner *owner, __u32 index)
 	const struct l45_customization *c = bpf_map_lookup_elem(&l45_customizations, &index);
 
 	if (owner && c)
-		__builtin_memcpy(&owner->left[owner->left_count++ % L45_LEFT_MAX], c->id,
-				 sizeof(owner->left[0]));
+		__builtin_memcpy(owner->left[owner->left_count++ % L45_LEFT_MAX], c->id, L45_ID);
 }
 
 static __noinline int leave_socket(struct __sk_buff *skb, struct l45_walk *walk)

@@ -8,14 +8,19 @@
 
 #include <l45/abi.h>
 
-/* Names are padded with NUL, so that two words say all. */
-static inline int l45_same_name(const char name[L45_COMM], const char other[L45_COMM])
+static inline int l45_same_id(const __u8 id[L45_ID], const __u8 other[L45_ID])
 {
 	__u64 a[2], b[2];
 
-	__builtin_memcpy(a, name, sizeof(a));
+	__builtin_memcpy(a, id, sizeof(a));
 	__builtin_memcpy(b, other, sizeof(b));
 	return a[0] == b[0] && a[1] == b[1];
+}
+
+/* Names are padded with NUL and as long as ids. */
+static inline int l45_same_name(const char name[L45_COMM], const char other[L45_COMM])
+{
+	return l45_same_id((const __u8 *)name, (const __u8 *)other);
 }
 
 static inline int l45_name_matches(const char wanted[L45_COMM], const char name[L45_COMM])

@@ -64,7 +64,7 @@ struct l45_owner {
 	__u32 uid;
 	char thread[L45_COMM];
 	char process[L45_COMM];
-	__u64 left[L45_LEFT_MAX]; /* beginnings of the ids whose module answered "leave" */
+	__u8 left[L45_LEFT_MAX][L45_ID]; /* customizations whose module answered "leave" */
 	__u64 left_count;
 };
 
@@ -118,10 +118,10 @@ L45_SIZE(l45_flow, 16);
 L45_SIZE(l45_customization, 144);
 L45_SIZE(l45_attached, 8);
 L45_SIZE(l45_set, 136);
-L45_SIZE(l45_owner, 88);
+L45_SIZE(l45_owner, 120);
 L45_SIZE(l45_counters, 48);
 L45_SIZE(l45_module_entry, 72);
-L45_SIZE(l45_walk, 288);
+L45_SIZE(l45_walk, 320);
 #undef L45_SIZE
 
 #endif
