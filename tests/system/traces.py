@@ -40,14 +40,15 @@ def _processes() -> set[str]:
 def snapshot() -> set[str]:
     """Return one line for each thing that somebody would have to clean up."""
     links = {line.split(":")[1] for line in _output("ip", "-o", "link") if ":" in line}
-    mounts = set(Path("/proc/self/mounts").read_text(encoding="ascii").splitlines())
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     # Attached or not, a program of ours is there until nothing refers to it.
     programs = {line for line in _output("bpftool", "prog", "show") if "name l45" in line}
     return (
         {f"link {link}" for link in links}
         | {f"namespace {line}" for line in _output("ip", "netns", "list")}
         | {f"bridge {line}" for line in _output("ovs-vsctl", "--timeout=3", "list-br")}
-        | {f"mount {line}" for line in mounts}
+        # `ip netns add` mounts its folder once and for all.
+        | {f"mount {line}" for line in mounts if " /run/netns " not in line}
         | {f"file {path}" for path in Path("/run").glob("l45*")}
         | {f"file {path}" for path in Path("/tmp").glob("l45-testbed-*")}
         | {f"program {line}" for line in programs}
