@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class Module:
     digest: str
     name: str
     holder: int
-    """Cookie of the namespace whose driver loaded it and did not apply a set since, or 0."""
+    """Cookie of the last namespace that asked for it and did not apply a set since, or 0."""
 
 
 def plan(
@@ -102,19 +102,19 @@ class Tables:
     """The pinned maps, open."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        def pinned(name: str, key_size: int, value_size: int) -> libbpf.Map:
-            opened = libbpf.Map.pinned(folder / name, key_size, value_size)
+        def pinned(name: str, key_size: int, value_size: int, copies: int = 1) -> libbpf.Map:
+            opened = libbpf.Map.pinned(folder / name, key_size, value_size, copies)
             stack.callback(opened.close)
             return opened
 
         # A per-CPU map gives a value for each CPU, its size a multiple of eight.
-        counts_size = ctypes.sizeof(CountersStruct) * libbpf.possible_cpus()
+        counts_size, cpus = ctypes.sizeof(CountersStruct), libbpf.possible_cpus()
         self._sets = pinned("l45_namespaces", 8, 4)
         self._entries = pinned("l45_customizations", 4, ctypes.sizeof(CustomizationStruct))
-        self._counts = pinned("l45_counts", 4, counts_size)
+        self._counts = pinned("l45_counts", 4, counts_size, cpus)
         self._modules = pinned("l45_modules", 4, ctypes.sizeof(ModuleStruct))
         self._dispatch = pinned("l45_dispatch", 4, 4)
-        self._no_counts = bytes(counts_size)
+        self._no_counts = bytes(counts_size * cpus)
 
     @classmethod
     @contextmanager
@@ -212,6 +212,10 @@ class Tables:
         self._dispatch.update(_key(place(slot, receive=True)), _key(receive))
         self._write_module(slot, module)
 
+    def hold(self, slot: int, cookie: int) -> None:
+        """Keep a loaded module for a namespace until that applies a set: others sweep meanwhile."""
+        self._write_module(slot, replace(self.modules()[slot], holder=cookie))
+
     def _write_module(self, slot: int, module: Module) -> None:
         entry = ModuleStruct(name=module.name.encode(), holder=module.holder)
         entry.digest[:] = bytes.fromhex(module.digest)
@@ -226,7 +230,7 @@ class Tables:
         modules, freed = self.modules(), []
         for slot, module in modules.items():
             if slot in in_use and module.holder == cookie:
-                self._write_module(slot, Module(module.digest, module.name, 0))
+                self._write_module(slot, replace(module, holder=0))
             elif slot not in in_use and module.holder in (0, cookie):
                 self._modules.update(_key(slot), bytes(ctypes.sizeof(ModuleStruct)))
                 freed.append(module)
@@ -235,3 +239,13 @@ class Tables:
             self._dispatch.delete(_key(place(slot, receive=False)))
             self._dispatch.delete(_key(place(slot, receive=True)))
         return freed
+
+
+def forget_all(run: Path) -> None:
+    """Take the sets of all namespaces away, also those of another version of the tap."""
+    sets = libbpf.Map.pinned(run / "bpf" / "maps" / "l45_namespaces", 8, 4)
+    try:
+        for cookie in list(sets.keys()):
+            sets.delete(cookie)
+    finally:
+        sets.close()

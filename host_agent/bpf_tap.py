@@ -15,7 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from host_agent import bpf_install, bpf_tc, libbpf
 from host_agent.bpf_abi import FLAG_RECEIVE, FLAG_SEND, pack_customization
 from host_agent.bpf_install import INTERFACE_HOOKS, RUN, install, installed, unavailable
-from host_agent.bpf_tables import Module, Tables, plan
+from host_agent.bpf_tables import Module, Tables, forget_all, plan
 from host_agent.tap import TapError
 from wire.artifact import Artifact
 from wire.messages import MAX_CUSTOMIZATIONS, Customization, Status, Target
@@ -65,11 +65,14 @@ class BpfTap:
         self._tap_object = tap_object
 
     def start(self) -> None:
-        """Install the program set if need be and possible, and meet this namespace's packets."""
+        """Install the program set if need be and possible; meet packets where there is a set."""
+        cookie = netns_cookie()
         with bpf_install.locked(self._run), _tap_errors():
             bpf_install.install_locked(self._run, self._tap_object)
-            self._attach()
-        logger.info("tap_started tap=bpf netns=%d", netns_cookie())
+            with Tables.opened(self._run) as tables:
+                if tables.members(cookie):
+                    self._attach()
+        logger.info("tap_started tap=bpf netns=%d", cookie)
 
     def _attach(self) -> None:
         folder = self._run / "bpf" / "programs"
@@ -104,7 +107,9 @@ class BpfTap:
         if artifact.target != self.target:
             raise TapError(f"artifact {artifact.name} is for {artifact.target!r}, not for bpf")
         with self._locked_tables() as tables:
-            if tables.slot_of(artifact.digest) is not None:
+            slot = tables.slot_of(artifact.digest)
+            if slot is not None:
+                tables.hold(slot, netns_cookie())
                 return
             with libbpf.BpfObject(artifact.data, artifact.name, self._run / "bpf/maps") as module:
                 _check_module(artifact.name, module)
@@ -123,9 +128,12 @@ class BpfTap:
             wanted = [_packed(c, slots) for c in sorted(customizations, key=_order)]
             used = {member.index for member in tables.everything()}
             members = plan(wanted, tables.members(cookie), used)
-            self._attach()  # interfaces may have come since
+            if members:
+                self._attach()  # interfaces may have come since
             tables.switch(cookie, members)
             freed = tables.sweep(cookie)
+            if not members:
+                bpf_tc.detach()  # a namespace without customizations pays nothing for packets
         logger.info(
             "tap_applied netns=%d customizations=%d freed=%d", cookie, len(members), len(freed)
         )
@@ -204,9 +212,7 @@ def uninstall(run: Path = RUN) -> None:
     """
     with bpf_install.locked(run), _tap_errors():
         if installed(run):
-            with Tables.opened(run) as tables:
-                for cookie in tables.namespaces():
-                    tables.switch(cookie, [])
+            forget_all(run)
         bpf_tc.detach()
         bpf_install.remove_locked(run)
 

@@ -6,8 +6,10 @@ File descriptors are plain integers that the caller closes; `Map` and `BpfObject
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,15 +193,27 @@ class BpfObject:
 class Map:
     """A map by its file descriptor; keys and values are bytes of the map's sizes."""
 
-    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
+    def __init__(self, fd: int, key_size: int, value_size: int, copies: int = 1) -> None:
+        """Take over the descriptor of a map, `copies` values for each key (per CPU: one each).
+
+        Raises LibbpfError where the map's sizes are others: the kernel copies as much as its map
+        has, whatever room there is.
+        """
         self.fd = fd
         self._key_size = key_size
-        self._value_size = value_size
+        self._value_size = value_size * copies
+        if (sizes := _sizes(fd)) != (key_size, value_size):
+            os.close(fd)
+            raise LibbpfError(
+                f"a map has keys and values of {sizes} bytes instead of {key_size, value_size}: "
+                "another version of the tap is loaded; `dca tap unload`, then `dca tap load`",
+                errno.EINVAL,
+            )
 
     @classmethod
-    def pinned(cls, path: Path, key_size: int, value_size: int) -> Map:
+    def pinned(cls, path: Path, key_size: int, value_size: int, copies: int = 1) -> Map:
         """Open the map pinned at `path`."""
-        return cls(obj_get(path), key_size, value_size)
+        return cls(obj_get(path), key_size, value_size, copies)
 
     @classmethod
     def by_id(cls, number: int, key_size: int, value_size: int) -> Map:
@@ -240,6 +254,13 @@ class Map:
         while library().bpf_map_get_next_key(self.fd, key, following) == 0:
             key = following.raw
             yield key
+
+
+def _sizes(fd: int) -> tuple[int, int]:
+    """Return how many bytes a key and a value of a map have, as the kernel says."""
+    info = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii")
+    found = dict(re.findall(r"^(key_size|value_size):\s*(\d+)$", info, re.MULTILINE))
+    return int(found.get("key_size", 0)), int(found.get("value_size", 0))
 
 
 def obj_pin(fd: int, path: Path) -> None:

@@ -82,7 +82,7 @@ struct l45_counters {
 struct l45_module_entry {
 	__u8 digest[32];
 	char name[32];
-	__u64 holder; /* namespace cookie of who loaded it and did not apply a set since, or 0 */
+	__u64 holder; /* namespace that asked for it last and did not apply a set since, or 0 */
 };
 
 /* The dispatch table: two places per slot, then the program that takes a module's answer. */

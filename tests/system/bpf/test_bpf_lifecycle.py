@@ -68,6 +68,7 @@ def test_applying_nothing_unloads(wire: Wire) -> None:
     wire.client.apply()
     assert wire.carry(sender, "dig", QUERY).payload == QUERY
     assert wire.client.counters() == []
+    assert filters(wire.client.namespace) == ""
     assert bpf_tap.status(wire.client.run).modules == ("dns_app_tag",)  # the server's
     wire.server.apply()
     assert bpf_tap.status(wire.client.run) == bpf_tap.TapStatus(installed=True)
@@ -85,6 +86,20 @@ def test_loaded_but_not_applied_yet_is_kept_for_its_host(wire: Wire) -> None:
         assert tap.has_artifact(artifact.digest)
         tap.stop()
         assert not tap.has_artifact(artifact.digest)
+
+
+@one_wire
+def test_what_two_hosts_loaded_is_not_freed_by_the_one_that_is_done_with_it(wire: Wire) -> None:
+    tag = wire.client.customization("dns_app_tag", send=True)
+    wire.server.apply(wire.server.customization("dns_app_tag", receive=True))
+    with inside(wire.client.namespace):
+        tap = BpfTap(wire.client.run)
+        tap.load_artifact(wire.client.artifacts["dns_app_tag"])
+        wire.server.apply()
+        tap.apply([tag])
+    assert wire.carry(wire.client.udp("dig"), "dig", QUERY).payload == TAG_DIG + QUERY
+    wire.client.apply()
+    assert bpf_tap.status(wire.client.run).modules == ()
 
 
 @one_wire
@@ -294,7 +309,9 @@ START = """
 import sys
 from pathlib import Path
 from host_agent.bpf_tap import BpfTap
-BpfTap(Path(sys.argv[1]), Path(sys.argv[2])).start()
+tap = BpfTap(Path(sys.argv[1]), Path(sys.argv[2]))
+tap.start()
+print(tap.customizations())
 """
 
 
@@ -306,8 +323,19 @@ def test_start_behind_private_mounts(bare_run: Path, tap_object: Path) -> None:
         alone = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
         assert "dca tap load" in alone.stderr
         bpf_tap.install(bare_run, tap_object)
-        subprocess.run(arguments, cwd=ROOT, check=True)
-        assert "l45_egress" in filters(client)
+        assert run(*arguments) == "[]\n"
+
+
+def test_tap_of_another_version_is_refused_and_can_be_unloaded(
+    bare_run: Path, tap_object: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bpf_tap.install(bare_run, tap_object)
+    with monkeypatch.context() as newer:
+        newer.setattr(bpf_tables, "CountersStruct", bpf_tables.ModuleStruct)
+        with pytest.raises(TapError, match="another version of the tap"):
+            BpfTap(bare_run, tap_object).start()
+        bpf_tap.uninstall(bare_run)
+    assert not bpf_tap.installed(bare_run)
 
 
 def test_start_installs_where_it_can(bare_run: Path, tap_object: Path) -> None:
