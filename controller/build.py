@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from wire.frames import MAX_FRAME
 from wire.manifest import Manifest, ManifestError, load
 
 COMPILER = "clang"
@@ -34,6 +35,9 @@ FLAGS = (
     "core",
 )
 """Relative to the SDK's folder, in which the compiler runs."""
+
+MAX_OBJECT = MAX_FRAME - 64 * 1024
+"""Bytes of object code that one message can carry to a host."""
 
 SDK_FOLDERS = ("include", "bpf", "core")
 WORDS_KEPT = 2000
@@ -83,7 +87,15 @@ class Builder:
             command = [COMPILER, *FLAGS, *maps, "-c", str(source), "-o", str(output)]
             await _run(command, self.sdk, self.time_limit)
             await _run([STRIP, "-g", str(output)], self.sdk, self.time_limit)
-            return output.read_bytes()
+            return _sendable(output.read_bytes())
+
+
+def _sendable(code: bytes) -> bytes:
+    if len(code) > MAX_OBJECT:
+        raise BuildError(
+            f"the object code has {len(code)} bytes, at most {MAX_OBJECT} can be sent to a host"
+        )
+    return code
 
 
 async def _run(command: list[str], folder: Path, time_limit: float) -> str:

@@ -198,6 +198,7 @@ class Cib:
             raise ConfigError(f"{path} cannot be opened: {error.orig}") from error
         self._engine = engine
         self._session = Session(engine, expire_on_commit=False)
+        self._hosts: dict[str, HostRow] = {}
 
     def close(self) -> None:
         """Close the database."""
@@ -216,23 +217,21 @@ class Cib:
 
     def hosts(self) -> dict[str, HostRow]:
         """Return all hosts by name."""
-        return {row.name: row for row in self._session.scalars(select(HostRow))}
+        # Held, as the session forgets rows that nobody holds, and `host` would ask for each again.
+        self._hosts = {row.name: row for row in self._session.scalars(select(HostRow))}
+        return dict(self._hosts)
 
     def host(self, name: str) -> HostRow | None:
         """Return one host."""
         return self._session.get(HostRow, name)
 
-    def uses(self, host: str, digest: str) -> bool:
-        """Whether a customization of the host names this artifact."""
-        uses = select(CustomizationRow.id).filter_by(host=host, digest=digest).limit(1)
-        return self._session.scalar(uses) is not None
-
     def intents(self) -> list[IntentRow]:
-        """Return all intents, gone ones too, in the order of their names."""
-        return list(self._session.scalars(select(IntentRow).order_by(IntentRow.name)))
+        """Return all intents that are not gone, in the order of their names."""
+        rows = select(IntentRow).where(IntentRow.phase != Phase.GONE).order_by(IntentRow.name)
+        return list(self._session.scalars(rows))
 
     def intent(self, name: str) -> IntentRow | None:
-        """Return one intent."""
+        """Return one intent, also one that is gone and not forgotten yet."""
         return self._session.get(IntentRow, name)
 
     def artifact(self, digest: str) -> ArtifactRow | None:
@@ -274,12 +273,17 @@ class Cib:
                 )
             )
 
+    def forget(self, name: str) -> None:
+        """Remove an intent if it is gone, within the transaction that is under way."""
+        row = self.intent(name)
+        if row is not None and row.phase == Phase.GONE:
+            self._session.delete(row)
+
     def forget_gone(self) -> None:
         """Remove the intents that are gone."""
         with self.writing() as session:
-            for row in self.intents():
-                if row.phase == Phase.GONE:
-                    session.delete(row)
+            for row in session.scalars(select(IntentRow).filter_by(phase=Phase.GONE)):
+                session.delete(row)
 
 
 def checked_over(row: IntentRow) -> None:

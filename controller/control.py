@@ -112,6 +112,7 @@ class AgentConnection(FrameChannel):
         elif self._host is None:
             raise MessageError(f"{message.type} before hello")
         elif isinstance(message, Report):
+            _believe(max(message.generation, message.refused or 0))
             self._agents.reported(self._host, self, message)
         elif isinstance(message, Need):
             self._supply(self._host, message)
@@ -159,14 +160,18 @@ class AgentConnection(FrameChannel):
         return None
 
     def _supply(self, host: str, need: Need) -> None:
-        for digest in dict.fromkeys(need.digests):
-            artifact = self._agents.artifact_for(host, digest)
-            if artifact is None:
-                log.warning(
-                    "host=%s needs artifact %s: unknown, or its file is damaged", host, digest
-                )
-            else:
-                self.send(artifact)
+        found = {
+            digest: self._agents.artifact_for(host, digest)
+            for digest in dict.fromkeys(need.digests)
+        }
+        for artifact in filter(None, found.values()):
+            self.send(artifact)
+        if missing := [digest for digest, artifact in found.items() if artifact is None]:
+            log.warning(
+                "host=%s needs artifacts that it was not told of, or whose files are damaged: %s",
+                host,
+                " ".join(missing),
+            )
 
     def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,6 +180,11 @@ class AgentConnection(FrameChannel):
             self.abort(f"silent for {quiet:.1f} s")
         else:
             self._watch = loop.call_later(self._limits.silence - quiet, self._watch_silence)
+
+
+def _believe(generation: int) -> None:
+    if generation > HIGHEST_GENERATION:
+        raise MessageError(f"generation {generation} is not believable")
 
 
 class ControlServer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,7 +35,7 @@ from controller.phases import (
     obstacle,
     wanted,
 )
-from controller.plan import Plan, Planned, check_room, make_plan
+from controller.plan import Plan, check_mirrors, check_room, make_plan
 from controller.switch_link import Steering
 from wire.frames import encode
 from wire.messages import (
@@ -53,6 +54,9 @@ log = logging.getLogger(__name__)
 ASK_AGAIN = 5.0
 """Seconds after which a host that refuses its desired state is asked again."""
 
+GONE_KEPT = 256
+"""Intents that are shown as gone for a while; what an operator waits for may not just vanish."""
+
 
 class Link(Protocol):
     """A connection to an agent that has introduced itself."""
@@ -69,11 +73,15 @@ class Agent:
     """A connected agent and what it said on this connection."""
 
     link: Link
+    newest: int
+    """The highest generation it spoke of; above ours where our own memory was lost."""
     report: Report | None = None
     sent: int | None = None
     """The last generation sent on this connection."""
     sent_at: float = 0.0
     """When, by the orchestrator's clock."""
+    digests: frozenset[str] = frozenset()
+    """Artifacts that it was sent the names of last."""
 
     def refuses(self, generation: int) -> bool:
         """Whether it said that it does not take this generation."""
@@ -124,6 +132,7 @@ class Orchestrator:
         """When an intent entered its drain; counted anew by a service that was restarted."""
         self._confirmed: dict[str, set[str]] = {}
         """Hosts that have confirmed the phase an intent is in."""
+        self._gone: deque[str] = deque()
         cib.forget_gone()
 
     # -- agents
@@ -133,14 +142,11 @@ class Orchestrator:
         with self.cib.writing() as session:
             row = self.cib.host(hello.host)
             if row is None:
-                row = HostRow(name=hello.host, generation=hello.generation + 1, desired="")
+                row = HostRow(name=hello.host, generation=0, desired="")
                 session.add(row)
-            elif hello.generation > row.generation:
-                # Our own memory is older than the host's: number on from what it has seen.
-                row.generation = hello.generation + 1
             row.describe(hello)
         old = self._agents.get(hello.host)
-        self._agents[hello.host] = Agent(link)
+        self._agents[hello.host] = Agent(link, newest=hello.generation)
         if old is not None:
             old.link.close("a newer connection of the same host took its place")
         self._changed()
@@ -157,15 +163,17 @@ class Orchestrator:
         agent = self._agents.get(host)
         if agent is not None and agent.link is link:
             agent.report = report
+            agent.newest = max(agent.newest, report.generation, report.refused or 0)
             self._changed()
 
     def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
-        """Return an artifact that the host's customizations name, else None."""
-        return self._artifacts.message(digest) if self.cib.uses(host, digest) else None
-
-    def now(self, host: str, row: HostRow | None) -> HostNow:
-        """Return what is known of a host at this moment."""
+        """Return an artifact that the host's newest desired state names, else None."""
         agent = self._agents.get(host)
+        return self._artifacts.message(digest) if agent and digest in agent.digests else None
+
+    def now(self, host: str) -> HostNow:
+        """Return what is known of a host at this moment."""
+        agent, row = self._agents.get(host), self.cib.host(host)
         return HostNow(
             connected=agent is not None,
             generation=row.generation if row else 0,
@@ -203,27 +211,27 @@ class Orchestrator:
         """Begin to take an intent away; raises NotFound."""
         row = self.cib.intent(name)
         if row is None or row.phase == Phase.GONE:
-            known = ", ".join(r.name for r in self.cib.intents() if r.phase != Phase.GONE)
-            raise NotFound(f"there is no intent {name!r}; intents: {known or 'none'}")
+            raise self.unknown(name)
         with self.cib.writing():
             row.error = None
             if row.phase in RETREAT:
                 self._enter(row, RETREAT[row.phase], "revoked")
         self._changed()
 
+    def unknown(self, name: str) -> NotFound:
+        """Return what is said of an intent that is not there."""
+        known = ", ".join(row.name for row in self.cib.intents())
+        return NotFound(f"there is no intent {name!r}; intents: {known or 'none'}")
+
     def _plan(self, intent: Intent, uid: uuid.UUID) -> Plan:
         hosts = {name: row.facts() for name, row in self.cib.hosts().items()}
         plan = make_plan(intent, self.modules.manifest(intent.module), hosts, uid)
-        check_room(plan, self._planned_by_others(intent.name))
-        return plan
-
-    def _planned_by_others(self, name: str) -> list[Planned]:
-        return [
-            customization.planned()
-            for row in self.cib.intents()
-            if row.name != name and row.phase not in OVER
-            for customization in row.customizations
+        others = [
+            row for row in self.cib.intents() if row.name != intent.name and row.phase not in OVER
         ]
+        check_room(plan, [c.planned() for row in others for c in row.customizations])
+        check_mirrors(plan, sum(len(row.mirrors_spec) for row in others))
+        return plan
 
     # -- builds
 
@@ -271,6 +279,7 @@ class Orchestrator:
             while any([self._advance(row) for row in self.cib.intents()]):
                 self._number_desired_states()
             self._number_steering()
+            self._forget_gone()
         self._send_desired_states()
         return self._next_look()
 
@@ -278,9 +287,8 @@ class Orchestrator:
         """Return the hosts that have not confirmed an intent's phase, each with the reason."""
         if row.phase in OVER or row.phase == Phase.BUILDING:
             return {}
-        hosts = self.cib.hosts()
         reasons = {
-            host: obstacle(planned, row.phase, self.now(host, hosts.get(host)))
+            host: obstacle(planned, row.phase, self.now(host))
             for host, planned in row.by_host().items()
         }
         return {host: reason for host, reason in reasons.items() if reason is not None}
@@ -311,9 +319,8 @@ class Orchestrator:
         """Let one intent take at most one step; whether it did."""
         if row.phase not in ONWARD and row.phase != Phase.ACTIVE:
             return False
-        hosts = self.cib.hosts()
         for host, planned in row.by_host().items():
-            reason = fault(planned, row.phase, self.now(host, hosts.get(host)))
+            reason = fault(planned, row.phase, self.now(host))
             if reason is not None:
                 row.error = f"host {host}: {reason}"
                 self._enter(row, RETREAT[row.phase], row.error)
@@ -335,6 +342,12 @@ class Orchestrator:
         self._confirmed.pop(row.name, None)
         self._draining.pop(row.name, None)
         self.history.add(row.name, phase, why)
+        if phase == Phase.GONE:
+            self._gone.append(row.name)
+
+    def _forget_gone(self) -> None:
+        while len(self._gone) > GONE_KEPT:
+            self.cib.forget(self._gone.popleft())
 
     def _note_confirmations(self, row: IntentRow, waiting: dict[str, str]) -> None:
         if row.phase == Phase.DRAIN:
@@ -363,12 +376,15 @@ class Orchestrator:
         return max(0.0, min(due) - self._clock()) if due else None
 
     def _number_desired_states(self) -> None:
+        """Give each desired state that changed a number that its host has never heard of."""
         states = self.desired()
         for host, row in self.cib.hosts().items():
             digest = _digest([dump(customization) for customization in states[host]])
-            if digest != row.desired:
+            agent = self._agents.get(host)
+            newest = agent.newest if agent else 0
+            if digest != row.desired or newest > row.generation:
                 row.desired = digest
-                row.generation += 1
+                row.generation = max(row.generation, newest) + 1
 
     def _number_steering(self) -> None:
         row = self.cib.steering()
@@ -384,6 +400,7 @@ class Orchestrator:
         for host in due:
             agent, generation = self._agents[host], rows[host].generation
             agent.sent, agent.sent_at = generation, self._clock()
+            agent.digests = frozenset(customization.digest for customization in states[host])
             log.info("host=%s desired generation=%d", host, generation)
             agent.link.send(Desired(generation=generation, customizations=states[host]))
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from controller.errors import Conflict, Invalid
 from controller.intent import Client, Intent, Server
-from controller.switch_link import Mirror
+from controller.switch_link import MAX_MIRRORS, Mirror
 from wire.manifest import Manifest, ManifestError, pack_parameters
 from wire.match import Match, Port
 from wire.messages import MAX_CUSTOMIZATIONS, Target
@@ -172,6 +172,16 @@ def check_room(plan: Plan, others: Sequence[Planned]) -> None:
                     f"intents {item.intent!r} and {other.intent!r} would both act on one flow of "
                     f"host {item.host}: give one of them another priority (the lowest acts first)"
                 )
+
+
+def check_mirrors(plan: Plan, others: int) -> None:
+    """Refuse a plan with more mirrors, besides `others`, than switches can be asked for."""
+    total = len(plan.mirrors) + others
+    if plan.mirrors and total > MAX_MIRRORS:
+        raise Conflict(
+            f"all intents together would have {total} mirrors, at most {MAX_MIRRORS} are "
+            "possible: revoke one that has a middlebox, or name fewer servers"
+        )
 
 
 def _unordered(one: Planned, other: Planned) -> bool:

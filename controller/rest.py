@@ -78,14 +78,14 @@ def make_app(
 
     @app.get("/status")
     async def status() -> StatusView:
-        hosts = views.hosts()
+        hosts = orchestrator.cib.hosts()
         return StatusView(
             pid=os.getpid(),
             control=control,
             listen=listen,
             hosts=len(hosts),
-            hosts_connected=sum(host.connected for host in hosts),
-            intents=len(views.intents()),
+            hosts_connected=sum(orchestrator.now(host).connected for host in hosts),
+            intents=len(orchestrator.cib.intents()),
             application_connected=switches.connected,
             switches=switches.switches,
         )

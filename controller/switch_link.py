@@ -14,6 +14,9 @@ from pydantic import Field, TypeAdapter
 
 from wire.messages import Generation, Message, Text
 
+MAX_MIRRORS = 1024
+"""Mirrors of all intents together."""
+
 Dpid = Annotated[int, Field(ge=0, lt=2**64)]
 SwitchPort = Annotated[int, Field(ge=1, lt=2**32)]
 Address = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
@@ -54,7 +57,7 @@ class Steering(Message):
     generation: Generation
     control: tuple[Address, Annotated[int, Field(ge=1, le=65535)]] | None = None
     """The NCO's control channel: never steered nor mirrored."""
-    mirrors: list[Mirror] = Field(default=[], max_length=1024)
+    mirrors: list[Mirror] = Field(default=[], max_length=MAX_MIRRORS)
 
 
 class MirrorStatus(Message):
@@ -75,7 +78,7 @@ class SteeringReport(Message):
 
     type: Literal["steering_report"] = "steering_report"
     generation: Generation
-    mirrors: list[MirrorStatus] = Field(default=[], max_length=1024)
+    mirrors: list[MirrorStatus] = Field(default=[], max_length=MAX_MIRRORS)
 
 
 FROM_APP: TypeAdapter[Switches | SteeringReport] = TypeAdapter(

@@ -17,7 +17,7 @@ from controller.api import (
     PlanView,
 )
 from controller.cib import HostRow, IntentRow
-from controller.errors import NotFound, Refusal
+from controller.errors import Refusal
 from controller.orchestrator import Orchestrator
 from controller.phases import DEPLOYED, HostNow, Phase, wanted
 from controller.plan import Plan, Planned
@@ -45,19 +45,17 @@ class Views:
 
     def intents(self) -> list[IntentView]:
         """Return all intents that are not gone."""
-        rows = self._orchestrator.cib.intents()
-        return [self._intent(row) for row in rows if row.phase != Phase.GONE]
+        return [self._intent(row) for row in self._orchestrator.cib.intents()]
 
     def intent(self, name: str) -> IntentView:
         """Return one intent, also one that is just gone; raises NotFound."""
         row = self._orchestrator.cib.intent(name)
         if row is None:
-            names = [r.name for r in self._orchestrator.cib.intents() if r.phase != Phase.GONE]
-            raise NotFound(f"there is no intent {name!r}; intents: {', '.join(names) or 'none'}")
+            raise self._orchestrator.unknown(name)
         return self._intent(row)
 
     def _host(self, row: HostRow, customizations: int) -> HostView:
-        now = self._orchestrator.now(row.name, row)
+        now = self._orchestrator.now(row.name)
         seen = next(filter(None, map(self._switches.seen, row.addresses)), None)
         return HostView(
             name=row.name,
@@ -91,10 +89,9 @@ class Views:
 
     def _intent(self, row: IntentRow) -> IntentView:
         waiting = self._orchestrator.waiting(row)
-        rows = self._orchestrator.cib.hosts()
         hosts = []
         for name, planned in row.by_host().items():
-            now = self._orchestrator.now(name, rows.get(name))
+            now = self._orchestrator.now(name)
             hosts.append(
                 IntentHostView(
                     name=name,

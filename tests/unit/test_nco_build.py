@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controller.artifacts import ArtifactStore
-from controller.build import Builder, BuildError
+from controller.build import MAX_OBJECT, Builder, BuildError
 from controller.cib import Cib
 from controller.config import KERNEL_TAP
 from tests.unit.nco_kit import make_module
@@ -81,6 +81,13 @@ def test_the_compilers_words_are_in_the_error(tmp_path: Path) -> None:
         compiled(builder)
     make_module(builder.modules, source="static int unused;\n")
     with pytest.raises(BuildError, match="unused"):
+        compiled(builder)
+
+
+def test_code_that_no_message_can_carry_is_refused(tmp_path: Path) -> None:
+    builder = make_builder(tmp_path)
+    make_module(builder.modules, source=f"char big[{MAX_OBJECT}] = {{1}};\n")
+    with pytest.raises(BuildError, match=f"at most {MAX_OBJECT}"):
         compiled(builder)
 
 

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controller import plan
 from controller.artifacts import ArtifactStore
 from controller.cib import Cib
 from controller.errors import Conflict, NotFound
 from controller.history import History
 from controller.intent import Intent
 from controller.modules import ModuleLibrary
-from controller.orchestrator import Orchestrator
+from controller.orchestrator import GONE_KEPT, Orchestrator
 from controller.phases import TRANSITIONS, Phase, PhaseError, checked
 from tests.unit.nco_kit import intent, make_module
 from wire.artifact import Artifact
@@ -146,7 +147,9 @@ class World:
 
     def run_down(self, safety: Safety | None = None) -> None:
         """Let everyone be well and wait, until nothing happens any more."""
-        for _ in range(12):
+        quiet = 0
+        while quiet < 2:
+            before = self._picture()
             self.build()
             self.settle()
             for name, host in self.hosts.items():
@@ -157,6 +160,12 @@ class World:
                     if safety:
                         safety.check()
             self.now += LINGER
+            quiet = quiet + 1 if self._picture() == before else 0
+
+    def _picture(self) -> object:
+        """Return all that changes while anything happens; a drain or a refusal takes a round."""
+        phases = [(row.name, row.phase) for row in self.cib.intents()]
+        return phases, [(host.connected, host.generation) for host in self.hosts.values()]
 
     def phase(self, name: str) -> Phase | None:
         row = self.cib.intent(name)
@@ -249,7 +258,7 @@ def test_nobody_sends_what_is_not_understood_whatever_happens(
             with suppress(NotFound):
                 world.nco.revoke(row.name)
         world.run_down(safety)
-        assert {row.phase for row in world.cib.intents()} <= {Phase.GONE}
+        assert world.cib.intents() == []
         assert not any(host.applied for host in world.hosts.values())
         world.cib.close()
 
@@ -391,6 +400,39 @@ def test_a_host_that_is_ahead_of_our_memory_is_numbered_on(world: World) -> None
     assert world.hosts["h1"].inbox[-1].generation > 1000
 
 
+def test_a_host_that_refused_what_we_do_not_remember_is_numbered_on(world: World) -> None:
+    """An agent ignores what is older than the newest it heard of, also where it refused that."""
+    world.run_down()
+    host = world.hosts["h1"]
+    world.nco.reported("h1", host, host.report(refused=1000))
+    world.settle()
+    (desired,) = host.inbox
+    assert desired.generation > 1000
+    world.answer("h1")
+    world.settle()
+    assert host.inbox == [], "once is enough"
+
+
+def test_of_the_gone_only_the_latest_are_kept(world: World) -> None:
+    for number in range(GONE_KEPT + 3):
+        name = f"i{number}"
+        world.nco.apply(Intent.model_validate(intent(name)))
+        world.nco.revoke(name)
+        world.settle()
+    assert [world.phase(f"i{number}") for number in (0, 2, 3)] == [None, None, Phase.GONE]
+
+
+def test_more_mirrors_than_switches_can_be_asked_for_are_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "MAX_MIRRORS", 1)
+    mirrored = [intent(name, middlebox={"host": "h2"}) for name in ("one", "two")]
+    world.nco.apply(Intent.model_validate({**mirrored[0], "port": 53}))
+    with pytest.raises(Conflict, match="would have 2 mirrors, at most 1"):
+        world.nco.apply(Intent.model_validate({**mirrored[1], "port": 54}))
+    world.nco.apply(INTENTS["two"])
+
+
 def test_a_newer_connection_takes_over(world: World) -> None:
     closed: list[str] = []
 
@@ -405,8 +447,7 @@ def test_a_newer_connection_takes_over(world: World) -> None:
     assert closed
     world.nco.disconnected("h9", old)
     world.nco.reported("h9", old, old.report())
-    row = world.cib.hosts()["h9"]
-    now = world.nco.now("h9", row)
+    now = world.nco.now("h9")
     assert now.connected, "the old connection's end says nothing about the new one"
     assert now.report is None
 
