@@ -40,9 +40,7 @@ class Runner:
         try:
             while True:
                 self._due.clear()
-                delay = self._settle(orchestrator, settled)
-                self._start_builds(orchestrator)
-                await self._wait(delay)
+                await self._wait(self._settle(orchestrator, settled))
         finally:
             for task in self._builds.values():
                 task.cancel()
@@ -52,6 +50,7 @@ class Runner:
         try:
             delay = orchestrator.settle()
             settled()
+            self._start_builds(orchestrator)
         except Exception:
             log.exception("settling failed; the last committed state stays in force")
             return RETRY
@@ -76,6 +75,14 @@ class Runner:
                 self._builds[uid] = asyncio.create_task(self._build(orchestrator, order))
 
     async def _build(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
+        try:
+            await self._build_once(orchestrator, order)
+        except Exception:
+            log.exception("intent=%s what became of its build cannot be noted yet", order.intent)
+            await asyncio.sleep(RETRY)
+            self.wake()
+
+    async def _build_once(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
         try:
             digests = {target: await self._artifact(order, target) for target in order.targets}
         except BuildError as error:
