@@ -24,9 +24,9 @@ from wire.identity import NCO_NAME, Credentials
 from wire.messages import ArtifactData, Hello, Need, Report, dump
 
 LIMITS = ControlLimits(
-    heartbeat=0.5,
-    handshake_time=0.5,
-    hello_time=0.5,
+    heartbeat=30,
+    handshake_time=30,
+    hello_time=30,
     unknown_peers=4,
     max_frame=4096,
     max_unsent=1 << 20,
@@ -73,6 +73,11 @@ class Peer:
             "127.0.0.1", port, ssl=context, server_hostname=NCO_NAME
         )
         return cls(reader, writer)
+
+    @classmethod
+    async def open_plain(cls, port: int) -> Peer:
+        """Connect without TLS."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     def send(self, value: Any) -> None:  # noqa: ANN401
         self.writer.write(encode(value))
@@ -287,11 +292,9 @@ def test_bad_bytes_end_the_connection_only(
 
 def test_bytes_that_are_not_tls_end_the_connection_only(tmp_path: Path) -> None:
     async def test(world: World) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-        writer.write(b"\x00" * 1000)
-        with suppress(ConnectionError):
-            while await asyncio.wait_for(reader.read(1000), 10):
-                pass
+        peer = await Peer.open_plain(world.port)
+        peer.writer.write(b"\x00" * 1000)
+        assert await peer.ended()
         await world.still_serves()
 
     in_world(tmp_path, test)
@@ -321,36 +324,45 @@ def test_a_second_hello_ends_the_connection(tmp_path: Path) -> None:
     in_world(tmp_path, test)
 
 
+def test_a_generation_that_leaves_no_room_for_ours_ends_the_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(world: World) -> None:
+        for where in ("generation", "refused"):
+            agent = await world.agent()
+            agent.send({"type": "report", "generation": 1, where: 2**62 + 1})
+            assert await agent.ended()
+        assert not any(said.startswith("report") for said in world.listener.said)
+
+    in_world(tmp_path, test)
+    assert caplog.text.count("not believable") == 2
+
+
 def test_silent_peers_are_let_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     async def test(world: World) -> None:
-        no_hello = await world.peer("mute")
-        assert await no_hello.ended()
         agent = await world.agent()
-        assert await agent.ended()
+        no_hello = await world.peer("mute")
+        no_handshake = await Peer.open_plain(world.port)
+        await asyncio.gather(agent.ended(), no_hello.ended(), no_handshake.ended())
         await world.until("disconnected h1")
-        reader, _writer = await asyncio.open_connection("127.0.0.1", world.port)
-        assert await asyncio.wait_for(reader.read(1), 10) == b""
 
-    in_world(tmp_path, test)
+    short = ControlLimits(heartbeat=0.4, handshake_time=1, hello_time=1)
+    in_world(tmp_path, test, short)
     assert "no hello within" in caplog.text
     assert "silent for" in caplog.text
 
 
-def test_strangers_do_not_pile_up(tmp_path: Path) -> None:
+def test_strangers_do_not_pile_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(world: World) -> None:
-        strangers = [
-            await asyncio.open_connection("127.0.0.1", world.port)
-            for _ in range(LIMITS.unknown_peers + 3)
-        ]
-        last, _ = strangers[-1]
-        with suppress(ConnectionError):
-            assert await asyncio.wait_for(last.read(1), 10) == b""
-        await asyncio.gather(*(asyncio.wait_for(r.read(1), 10) for r, _ in strangers[:4]))
+        strangers = [await Peer.open_plain(world.port) for _ in range(LIMITS.unknown_peers + 3)]
+        assert await strangers[-1].ended()
+        await asyncio.gather(*(stranger.ended() for stranger in strangers))
         await world.still_serves()
 
-    in_world(tmp_path, test, ControlLimits(heartbeat=0.5, handshake_time=2, unknown_peers=4))
+    in_world(tmp_path, test, ControlLimits(handshake_time=2, unknown_peers=LIMITS.unknown_peers))
+    assert "too many unknown peers" in caplog.text
 
 
 def test_an_agent_that_never_reads_is_cut_off(
