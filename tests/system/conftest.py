@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mininet_topos.testbed import Testbed
 from tests.system.traces import snapshot
 
 LOG_LINES = 25
+FREEING_SECONDS = 10
+"""The kernel frees BPF programs and namespaces some time after their last user has gone."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +22,9 @@ def machine_as_found() -> Iterator[None]:
     """Fail at the end of the run if anything that the tests made is still there."""
     before = snapshot()
     yield
-    left = snapshot() - before
+    deadline = time.monotonic() + FREEING_SECONDS
+    while (left := snapshot() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not left, "left behind:\n" + "\n".join(sorted(left))
 
 
