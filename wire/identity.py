@@ -8,6 +8,7 @@ Ed25519 public key for artifacts). The identity of a peer is the common name of 
 from __future__ import annotations
 
 import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class Credentials:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         try:
             context.load_verify_locations(self.ca)
+            self._check_private()
             context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise IdentityError(
@@ -82,6 +84,15 @@ class Credentials:
                 "`nco init` and `nco host add` write them"
             ) from error
         return context
+
+    def _check_private(self) -> None:
+        """Refuse a private key that others than its owner may use."""
+        mode = self.key.stat().st_mode
+        if mode & 0o077:
+            raise IdentityError(
+                f"{self.key}: others may use this private key (mode {stat.S_IMODE(mode):04o}); "
+                f"`chmod 600 {self.key}`, and new credentials if anyone could have read it"
+            )
 
 
 def common_name(certificate: dict[str, Any] | None) -> str | None:

@@ -25,6 +25,10 @@ INTEGER_BYTES = {"u8": 1, "u16": 2, "u24": 3, "u32": 4, "u64": 8}
 FIXED_BYTES = INTEGER_BYTES | {"ipv4": 4, "ipv6": 16, "ether": 6}
 
 
+Label = Annotated[str, Field(min_length=1)]
+"""What Wireshark shows; it takes no empty name."""
+
+
 class ManifestError(ValueError):
     """A manifest cannot be used; the text names the file, the place and what is wrong."""
 
@@ -75,7 +79,7 @@ class Bits(_Part):
     """A part of an integer field, for the dissector."""
 
     name: Identifier
-    label: str
+    label: Label
     mask: Annotated[int, Field(gt=0)]
     values: dict[int, str] = {}
 
@@ -90,7 +94,7 @@ class WireField(_Part):
     """
 
     name: Identifier
-    label: str
+    label: Label
     type: Literal["u8", "u16", "u24", "u32", "u64", "ipv4", "ipv6", "ether", "string", "bytes"]
     meaning: str = ""
     value: Annotated[int, Field(ge=0)] | None = None

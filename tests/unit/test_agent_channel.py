@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import ssl
 import threading
@@ -240,7 +241,7 @@ def mixed(folder: Path, *, identity: Network, ca: Network) -> Credentials:
     credentials.folder.mkdir()
     credentials.ca.write_bytes(ca.host.ca.read_bytes())
     credentials.certificate.write_bytes(identity.host.certificate.read_bytes())
-    credentials.key.write_bytes(identity.host.key.read_bytes())
+    shutil.copy(identity.host.key, credentials.key)
     return credentials
 
 

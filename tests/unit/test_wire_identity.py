@@ -86,6 +86,13 @@ def test_a_key_of_another_certificate_is_refused(network: Network) -> None:
         network.host.client_context()
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_a_private_key_of_others_too_is_refused(network: Network, mode: int) -> None:
+    network.host.key.chmod(mode)
+    with pytest.raises(IdentityError, match=rf"key\.pem.*\(mode {mode:04o}\).*chmod 600"):
+        network.host.client_context()
+
+
 @pytest.mark.parametrize("content", [None, b"nonsense"])
 def test_a_bad_signer_key_is_refused_with_its_file(tmp_path: Path, content: bytes | None) -> None:
     credentials = Credentials(tmp_path)

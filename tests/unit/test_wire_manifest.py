@@ -98,6 +98,7 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
         ('name = "mark"', 'name = "level"', "whole", "two parameters have the same name"),
         ("value = 0xabcd", "value = 0x1abcd", "wire.field.0", "does not fit u16"),
         ("value = 0xabcd", "", "wire", "no signature"),
+        ('label = "Magic"', 'label = ""', "wire.field.0.label", "at least 1"),
         ("value = 0xabcd", "value = 0xabcd\nlength = 2", "wire.field.0", "length of its own"),
         ('name = "size"', 'name = "magic"', "wire", "two fields have the same name"),
         ('length_from = "size"', 'length_from = "rest"', "wire", "no earlier integer field"),
