@@ -41,6 +41,9 @@ BROKEN_OFF = (
 HIGHEST_GENERATION = 2**62
 """A host that claims more is not believed: its numbers must leave room for ours."""
 
+COMPLAIN_EVERY = 5.0
+"""Seconds between log lines about what one agent asks for in vain; it may ask without end."""
+
 
 class Agents(Protocol):
     """Who is told what agents say; the orchestrator."""
@@ -93,6 +96,7 @@ class AgentConnection(FrameChannel):
         self._name: str | None = None
         self._host: str | None = None
         self._heard = 0.0
+        self._complain_after = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
     def opened(self, transport: asyncio.Transport) -> None:
@@ -166,7 +170,9 @@ class AgentConnection(FrameChannel):
         }
         for artifact in filter(None, found.values()):
             self.send(artifact)
-        if missing := [digest for digest, artifact in found.items() if artifact is None]:
+        missing = [digest for digest, artifact in found.items() if artifact is None]
+        if missing and self._heard >= self._complain_after:
+            self._complain_after = self._heard + COMPLAIN_EVERY
             log.warning(
                 "host=%s needs artifacts that it was not told of, or whose files are damaged: %s",
                 host,

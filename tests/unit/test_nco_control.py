@@ -183,6 +183,20 @@ def test_an_agent_is_welcomed_and_heard(tmp_path: Path) -> None:
     in_world(tmp_path, test)
 
 
+def test_asking_in_vain_again_and_again_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(world: World) -> None:
+        agent = await world.agent()
+        for _ in range(1000):
+            agent.send(dump(Need(digests=["1" * 64])))
+        agent.send({"type": "report", "generation": 1})
+        await world.until("report h1 1")
+
+    in_world(tmp_path, test)
+    assert 1 <= caplog.text.count("needs artifacts") <= 100
+
+
 def test_another_ca_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(world: World) -> None:
         other = StateFolder(tmp_path / "other")
