@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ type = "u32"
 value = 0x58544147
 """
 
-PATIENCE = 20.0
-"""Seconds after which a test that waits gives up."""
+PATIENCE = 60.0
+"""Seconds after which a test that waits gives up; long, as others may load the machine."""
+
+ADDRESSES = {"h1": "10.10.0.1", "dns": "10.10.0.3", "mb": "10.10.0.6"}
 
 
 def eventually(what: Callable[[], Any], about: str = "condition") -> Any:  # noqa: ANN401
@@ -295,6 +298,38 @@ class Agent:
     def _send_raw(self, value: Any) -> None:  # noqa: ANN401
         assert self._socket is not None
         self._socket.sendall(encode(value))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A service and agents that are connected to it; tests may share one."""
+
+    service: Service
+    agents: dict[str, Agent]
+
+    def reset(self) -> None:
+        """Have everyone be well and nothing deployed, as in the beginning."""
+        for agent in self.agents.values():
+            agent.refusal = None
+            agent.holds.clear()
+        with self.service.client() as client:
+            for view in self.service.get("/intents"):
+                client.delete(f"/intents/{view['name']}").raise_for_status()
+        eventually(lambda: self.service.get("/intents") == [], "all intents gone")
+        for agent in self.agents.values():
+            agent.seen.clear()
+
+
+@contextlib.contextmanager
+def network(folder: Path, *names: str) -> Iterator[Network]:
+    """Run a service and an agent for each of these names of `ADDRESSES`."""
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(running(make_state(folder)))
+        agents = {
+            name: stack.enter_context(Agent(service, name, ADDRESSES[name])) for name in names
+        }
+        eventually(lambda: len(service.get("/hosts")) == len(names), "all agents connected")
+        yield Network(service, agents)
 
 
 def intent(name: str = "tag", **changes: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,7 +20,16 @@ from controller.switch_link import (
     SteeringReport,
     Switches,
 )
-from tests.unit.nco_kit import PATIENCE, Agent, Service, eventually, intent, make_state, running
+from controller.switch_server import SwitchServer
+from tests.unit.nco_kit import (
+    PATIENCE,
+    Service,
+    eventually,
+    intent,
+    make_state,
+    network,
+    running,
+)
 from wire.frames import FrameReader, encode
 from wire.messages import dump, parse
 
@@ -52,9 +62,9 @@ class Application:
         return None
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    with running(make_state(tmp_path)) as service:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(make_state(tmp_path_factory.mktemp("nco"))) as service:
         yield service
 
 
@@ -64,14 +74,9 @@ def applied(service: Service) -> None:
     eventually(lambda: service.get("/intents/tag")["phase"] == "active", "active")
 
 
-def test_mirrors_are_asked_for_and_reported(service: Service) -> None:
-    with (
-        Agent(service, "h1", "10.10.0.1"),
-        Agent(service, "dns", "10.10.0.3"),
-        Agent(service, "mb", "10.10.0.6"),
-        Application(service) as ryu,
-    ):
-        eventually(lambda: len(service.get("/hosts")) == 3, "agents")
+def test_mirrors_are_asked_for_and_reported(tmp_path: Path) -> None:
+    with network(tmp_path, "h1", "dns", "mb") as made, Application(made.service) as ryu:
+        service = made.service
         first = ryu.steering()
         assert first is not None
         assert first.control == ("127.0.0.1", 4545)
@@ -136,12 +141,18 @@ def test_garbage_ends_the_connection_only(service: Service, garbage: bytes) -> N
 
 
 def test_the_service_stays_while_an_application_is_connected(tmp_path: Path) -> None:
-    with running(make_state(tmp_path), "--grace", "1") as service:
-        assert service.process is not None
-        with Application(service) as ryu:
-            assert ryu.steering() is not None
-            ryu.socket.settimeout(2.5)
-            with pytest.raises(TimeoutError):
-                ryu.socket.recv(1)
-            assert service.process.poll() is None
-        assert service.process.wait(PATIENCE) == 0
+    async def test() -> None:
+        path = tmp_path / "switches.sock"
+        server = SwitchServer(lambda: Steering(generation=1))
+        serving = asyncio.create_task(server.run(path))
+        await asyncio.sleep(0)
+        _, writer = await asyncio.open_unix_connection(path)
+        leaving = asyncio.create_task(server.deserted(0.2))
+        await asyncio.sleep(0.6)
+        assert server.connected
+        assert not leaving.done()
+        writer.close()
+        await asyncio.wait_for(leaving, PATIENCE)
+        serving.cancel()
+
+    asyncio.run(test())
