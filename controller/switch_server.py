@@ -58,8 +58,9 @@ class SwitchServer:
         self._wanted = steering
         self._application: _Application | None = None
         self._sent: Steering | None = None
-        self._report: SteeringReport | None = None
-        self._switches = Switches()
+        self._connected: list[int] = []
+        self._seen: dict[str, SeenHost] = {}
+        self._mirrors: dict[str, MirrorStatus] = {}
         self._left = asyncio.get_running_loop().time()
 
     @property
@@ -70,17 +71,15 @@ class SwitchServer:
     @property
     def switches(self) -> list[int]:
         """Datapath identifiers of the connected switches."""
-        return list(self._switches.connected)
+        return list(self._connected)
 
     def seen(self, address: str) -> SeenHost | None:
         """Return where the switches see a host."""
-        return next((host for host in self._switches.hosts if host.address == address), None)
+        return self._seen.get(address)
 
     def mirror(self, mirror_id: str) -> MirrorStatus | None:
         """Return what the application said last of a mirror."""
-        if self._report is None:
-            return None
-        return next((mirror for mirror in self._report.mirrors if mirror.id == mirror_id), None)
+        return self._mirrors.get(mirror_id)
 
     async def run(self, path: Path) -> None:
         """Serve on a Unix socket that only the owner may open, until cancelled."""
@@ -113,7 +112,8 @@ class SwitchServer:
         log.info("application connected")
         if old is not None:
             old.close("a newer application took its place")
-        self._sent = self._report = None
+        self._sent = None
+        self._mirrors = {}
         self.push()
 
     def detach(self, application: _Application) -> None:
@@ -122,14 +122,14 @@ class SwitchServer:
             log.warning("application disconnected; switches keep what they have")
             self._application = None
             self._left = asyncio.get_running_loop().time()
-            self._switches = Switches()
-            self._report = None
+            self._connected, self._seen, self._mirrors = [], {}, {}
 
     def told(self, application: _Application, message: Switches | SteeringReport) -> None:
         """Take over what the application says."""
         if application is not self._application:
             return
         if isinstance(message, Switches):
-            self._switches = message
+            self._connected = list(message.connected)
+            self._seen = {host.address: host for host in message.hosts}
         else:
-            self._report = message
+            self._mirrors = {mirror.id: mirror for mirror in message.mirrors}
