@@ -127,6 +127,7 @@ static __always_inline int ask_next(struct __sk_buff *skb, struct l45_walk *walk
 
 	if (slot < 0)
 		return UNTOUCHED;
+	walk->too_big = 0; /* what an earlier module met is not this one's */
 	bpf_tail_call(skb, &l45_dispatch, L45_PLACE(slot, walk->direction));
 	COUNT(walk->index, errors); /* its module is gone, or too many modules said "next" */
 	return UNTOUCHED;
