@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import struct
 from collections.abc import Callable, Iterator
@@ -38,11 +39,12 @@ def limited(cpu_seconds: float) -> Iterator[None]:
         raise Hang
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    # Again and again: an exception in a callback of the garbage collector is lost.
-    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds, 0.5)
+    gc.disable()  # an exception in one of its callbacks would be lost
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds)
     try:
         yield
     finally:
+        gc.enable()
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
 
