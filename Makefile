@@ -22,7 +22,7 @@ $(STAMP): requirements.txt pyproject.toml $(wildcard setup/*) | system
 	@touch $@
 
 build: | system
-	@$(MAKE) --no-print-directory -C kernel_tap
+	@$(MAKE) --no-print-directory -s -C kernel_tap
 
 demo: setup ## Play the dissertation's middlebox demonstration (root)
 	@$(BIN)/python -m mininet_topos.demo

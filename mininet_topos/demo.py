@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -83,8 +82,8 @@ class Demo:
         tags = {packet.name: packet.application for packet in packets if not packet.response}
         expected = {f"one.{ZONE}": "dig", f"two.{ZONE}": "", f"three.{ZONE}": ""}
         self.check(tags == expected, f"only dig on h1 is tagged: {tags}")
-        queries = [line for line in self.testbed.dnsmasq.tail().splitlines() if "query[" in line]
-        self.say("dnsmasq saw plain queries:")
+        queries = [line for line in self.testbed.dnsmasq.tail().splitlines() if "query[A]" in line]
+        self.say("dnsmasq saw plain queries, the tagged one too:")
         self.show(queries[-3:])
 
     def mirror(self) -> None:
@@ -107,7 +106,9 @@ class Demo:
 
     def agents_killed(self) -> None:
         """Kill the agents of both ends in a loop of queries; restarted ones adopt."""
-        self.step(f"kill -9 of both agents within {LOOP} queries of dig; then they start again")
+        self.step(
+            f"kill -9 of the agents of h1 and dns within {LOOP} queries of dig; then they start again"
+        )
         before = len(self.middlebox.packets())
         for number in range(LOOP):
             if number == LOOP // 4:
@@ -218,7 +219,6 @@ def main() -> int:
 
 
 def _play(output: Path, console: Console) -> int:
-    shutil.rmtree(output, ignore_errors=True)
     started = time.monotonic()
     try:
         console.print("Starting two sites: Open vSwitch, ryu-manager, agents, dnsmasq ...")
@@ -226,7 +226,8 @@ def _play(output: Path, console: Console) -> int:
             Demo(testbed, console).play()
     except TestbedError as error:
         console.print(f"demo: failed: {error}", style="red", markup=False, highlight=False)
-        console.print(f"demo: logs are in {output}/logs", highlight=False)
+        if any((output / "logs").glob("*")):
+            console.print(f"demo: logs are in {output}/logs", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("\ndemo: interrupted; everything that was started is gone")

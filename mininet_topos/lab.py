@@ -1,8 +1,8 @@
 """The two-site testbed with Mininet's prompt: `make lab`, or `python -m mininet_topos.lab`.
 
-Everything of the demonstration is running, nothing is customized yet. At the prompt, `h1 COMMAND`
-runs a command on a host, `sh COMMAND` one on this machine, with `nco` at hand; `exit` takes it all
-away.
+Everything of the demonstration is running, nothing is customized yet. At the prompt, `nco COMMAND`
+is the operator's command, `h1 COMMAND` runs a command on a host, `sh COMMAND` one on this machine;
+`exit` takes it all away.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mininet_topos.testbed import DNS_ADDRESS, ZONE, Testbed, interrupt_once
 
 HINTS = f"""
 Try, at the prompt:
-  sh nco host list
-  sh nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq --mirror mb
+  nco host list
+  nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq --mirror mb
   h1 dig +short @{DNS_ADDRESS} www.{ZONE}
-  sh nco show tag-dns
-  sh nco revoke tag-dns
+  nco show tag-dns
+  nco revoke tag-dns
   exit
 """
 
@@ -48,6 +48,7 @@ def main() -> int:
             os.environ.update(testbed.operator_environment())
             print(f"{HINTS}\nLogs are in {output}/logs.")
             testbed.prompt()
+        print("Everything that was started is gone.")
     except TestbedError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -69,7 +69,6 @@ class Testbed:
     def __enter__(self) -> Testbed:
         if os.geteuid() != 0:
             raise TestbedError("the testbed needs root: namespaces, Open vSwitch, eBPF")
-        self.logs.mkdir(parents=True, exist_ok=True)
         # A signal may come between an exception and the clean-up that it starts.
         atexit.register(self._leave)
         try:
@@ -97,6 +96,7 @@ class Testbed:
 
     def _start(self) -> None:
         self._cleanup.enter_context(openvswitch.alone())
+        self._empty_folder()
         scratch = Path(tempfile.mkdtemp(prefix="l45-testbed-"))
         self._cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)
         self.state = scratch / "nco"
@@ -120,6 +120,12 @@ class Testbed:
         for host in self.hosts:
             self.start_agent(host)
         self.wait_for_agents()
+
+    def _empty_folder(self) -> None:
+        """Remove what an earlier testbed wrote, and nothing else: the user named the folder."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for old in (*self.logs.glob("*.log"), *self.folder.glob("capture-*.pcapng")):
+            old.unlink()
 
     def _start_network(self) -> None:
         setLogLevel("critical")
@@ -309,7 +315,7 @@ class Testbed:
     def prompt(self) -> None:
         """Give Mininet's prompt until the user leaves it."""
         setLogLevel("output")  # what commands on hosts print
-        CLI(self._net)
+        _Prompt(self._net)
 
     def rest(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what the operator's command prints with --json."""
@@ -327,6 +333,14 @@ class Testbed:
     def flows(self, switch: str) -> str:
         """Return the flow entries of a switch, as ovs-ofctl prints them."""
         return _run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", switch)
+
+
+class _Prompt(CLI):
+    """Mininet's prompt, at which `nco` is the operator's command and not the host of that name."""
+
+    def do_nco(self, line: str) -> None:
+        """Run the operator's command: nco --help"""
+        self.do_sh(f"nco {line}")
 
 
 def _refuse_foreign_bridges() -> None:
