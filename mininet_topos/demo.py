@@ -107,7 +107,7 @@ class Demo:
     def agents_killed(self) -> None:
         """Kill the agents of both ends in a loop of queries; restarted ones adopt."""
         self.step(
-            f"kill -9 of the agents of h1 and dns within {LOOP} queries of dig; then they start again"
+            f"kill -9 of the agents of h1 and dns within {LOOP} queries; then they start again"
         )
         before = len(self.middlebox.packets())
         for number in range(LOOP):

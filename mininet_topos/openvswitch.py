@@ -76,7 +76,7 @@ def alone(seconds: float = 0.0) -> Iterator[None]:
             except OSError as error:
                 if time.monotonic() >= deadline:
                     raise OpenVSwitchError(
-                        "another demo, lab or test run has its network on this machine: wait for its end"
+                        "another demo, lab or test has its network here: wait for its end"
                     ) from error
                 time.sleep(0.2)
         yield

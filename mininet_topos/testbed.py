@@ -339,7 +339,7 @@ class _Prompt(CLI):
     """Mininet's prompt, at which `nco` is the operator's command and not the host of that name."""
 
     def do_nco(self, line: str) -> None:
-        """Run the operator's command: nco --help"""
+        """Run the operator's command; `nco --help` lists what it can do."""
         self.do_sh(f"nco {line}")
 
 
