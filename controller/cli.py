@@ -38,6 +38,8 @@ app = typer.Typer(
 
       nco init --address 10.10.0.5            make the state folder and its CA
       nco host add h1 --out /etc/l45/h1       credentials for a host's agent
+      ryu-manager apps/nco.py                 starts the service
+      dca run --nco 10.10.0.5 ...             on each host: its agent
       nco host list                           hosts whose agents are connected
       nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq
       nco show tag-dns
@@ -302,7 +304,15 @@ def main() -> None:
     """Run the command; what it cannot do is one line on standard error and exit code 1."""
     try:
         app()
-    except (CommandError, ConfigError, Refusal, OSError, ValueError) as error:
+    except PermissionError as error:
+        cli_print.fault(f"nco: {error.filename}: run as root, or as the user of the service")
+        sys.exit(1)
+    except OSError as error:
+        cli_print.fault(
+            f"nco: {error.filename}: {error.strerror}" if error.filename else str(error)
+        )
+        sys.exit(1)
+    except (CommandError, ConfigError, Refusal, ValueError) as error:
         cli_print.fault(f"nco: {error}")
         sys.exit(1)
 

@@ -48,6 +48,9 @@ def read_intent(what: str, options: IntentOptions) -> Intent:
             raise CommandError(str(refusal)) from refusal
     if options.name is None:
         raise CommandError("--name NAME is needed: what `nco show` and `nco revoke` will call it")
+    for option, endpoints in (("--client", options.clients), ("--server", options.servers)):
+        if not endpoints:
+            raise CommandError(f"{option} HOST:PROCESS is needed, like {option} h1:dig")
     said: dict[str, Any] = {
         "name": options.name,
         "module": what,

@@ -121,6 +121,12 @@ class AgentConnection(FrameChannel):
         elif isinstance(message, Need):
             self._supply(self._host, message)
 
+    def refuse(self, reason: str) -> None:
+        """Tell the agent why it is not served, and close."""
+        log.warning("peer=%s refused: %s", self.peer, reason)
+        self.send(Refused(reason=reason))
+        self.close("refused")
+
     def closed(self) -> None:
         """Tell that the agent is away."""
         self.introduced.set()
@@ -135,9 +141,7 @@ class AgentConnection(FrameChannel):
             raise MessageError("a second hello")
         refusal = self._why_not(hello)
         if refusal is not None:
-            log.warning("peer=%s refused: %s", self.peer, refusal)
-            self.send(Refused(reason=refusal))
-            self.close("refused")
+            self.refuse(refusal)
             return
         self._host = hello.host
         log.info(

@@ -103,7 +103,9 @@ def load(path: Path) -> Intent:
     """Read an intent from a TOML file; raises Invalid, naming the place and the fault."""
     try:
         return Intent.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Invalid(f"{path}: {error}") from error
     except ValidationError as error:
         raise Invalid(f"{path}: {explain(error)}") from error

@@ -64,8 +64,8 @@ class Link(Protocol):
     def send(self, message: NcoMessage) -> None:
         """Send without waiting."""
 
-    def close(self, reason: str) -> None:
-        """Close, and log why."""
+    def refuse(self, reason: str) -> None:
+        """Tell the agent why it is not served, close, and log it."""
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Orchestrator:
         old = self._agents.get(hello.host)
         self._agents[hello.host] = Agent(link, newest=hello.generation)
         if old is not None:
-            old.link.close("a newer connection of the same host took its place")
+            old.link.refuse(f"another agent connected as {hello.host!r}")
         self._changed()
 
     def disconnected(self, host: str, link: Link) -> None:

@@ -170,7 +170,8 @@ def check_room(plan: Plan, others: Sequence[Planned]) -> None:
             if other.host == item.host and _unordered(item, other):
                 raise Conflict(
                     f"intents {item.intent!r} and {other.intent!r} would both act on one flow of "
-                    f"host {item.host}: give one of them another priority (the lowest acts first)"
+                    f"host {item.host}: revoke one, let them match different processes, or say in "
+                    "the file of one of them which acts first (`priority = 50`; default 100)"
                 )
 
 
