@@ -35,8 +35,17 @@ CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21
 
 
+def needs_root() -> str | None:
+    """Return what this process may not do that every tap needs, or None."""
+    if all(_capabilities() >> needed & 1 for needed in (CAP_NET_ADMIN, CAP_SYS_ADMIN)):
+        return None
+    return "needs root: CAP_SYS_ADMIN and CAP_NET_ADMIN are missing"
+
+
 def unavailable() -> str | None:
     """Return why this process cannot use the eBPF tap on this kernel, or None."""
+    if reason := needs_root():
+        return reason
     release = re.match(r"(\d+)\.(\d+)", platform.release())
     if release is None or (int(release[1]), int(release[2])) < (6, 1):
         return f"the bpf tap needs Linux 6.1 or newer, this is {platform.release()}"
@@ -44,8 +53,6 @@ def unavailable() -> str | None:
         return "the kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF)"
     if "cgroup2" not in Path("/proc/filesystems").read_text():
         return "the kernel has no cgroup2"
-    if not all(_capabilities() >> needed & 1 for needed in (CAP_NET_ADMIN, CAP_SYS_ADMIN)):
-        return "CAP_SYS_ADMIN and CAP_NET_ADMIN are needed: run as root"
     try:
         libbpf.library()
     except libbpf.LibbpfError as error:

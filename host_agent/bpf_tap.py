@@ -14,13 +14,22 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from host_agent import bpf_install, bpf_tc, libbpf
 from host_agent.bpf_abi import FLAG_RECEIVE, FLAG_SEND, pack_customization
-from host_agent.bpf_install import INTERFACE_HOOKS, RUN, install, installed, unavailable
+from host_agent.bpf_install import INTERFACE_HOOKS, RUN, install, installed, needs_root, unavailable
 from host_agent.bpf_tables import Module, Tables, forget_all, plan
 from host_agent.tap import TapError
 from wire.artifact import Artifact
 from wire.messages import MAX_CUSTOMIZATIONS, Customization, Status, Target
 
-__all__ = ["BpfTap", "TapStatus", "install", "installed", "status", "unavailable", "uninstall"]
+__all__ = [
+    "BpfTap",
+    "TapStatus",
+    "install",
+    "installed",
+    "needs_root",
+    "status",
+    "unavailable",
+    "uninstall",
+]
 
 logger = logging.getLogger(__name__)
 

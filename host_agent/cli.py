@@ -32,8 +32,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The agent of a host (DCA): customizes what its applications send, as the NCO says.",
-    epilog="First `dca tap load`, once in each boot; then `dca run` in each host's namespace.",
+    help=(
+        "The agent of a host (DCA): customizes what its applications send, as the NCO says.\n\n"
+        "`dca run` loads the tap by itself where it can. In Mininet, whose hosts have their own "
+        "/sys, it cannot: `dca tap load` comes first, from the main namespace, once in each boot."
+    ),
 )
 tap_app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +45,12 @@ tap_app = typer.Typer(
 app.add_typer(tap_app, name="tap")
 
 RunDir = Annotated[
-    Path, typer.Option("--run-dir", help="Folder of what is pinned in the kernel; all hosts' same.")
+    Path,
+    typer.Option(
+        "--run-dir",
+        readable=False,  # typer's own check would come before ours of root
+        help="Folder of what is pinned in the kernel; all hosts' same.",
+    ),
 ]
 
 
@@ -70,10 +78,16 @@ def run(
         ),
     ],
     credentials: Annotated[
-        Path, typer.Option(metavar="DIR", help="What `nco host add NAME` wrote for this host.")
+        Path,
+        typer.Option(
+            metavar="DIR", readable=False, help="What `nco host add NAME` wrote for this host."
+        ),
     ],
     state: Annotated[
-        Path, typer.Option(metavar="DIR", help="Kept between runs and boots; this host's alone.")
+        Path,
+        typer.Option(
+            metavar="DIR", readable=False, help="Kept between runs and boots; this host's alone."
+        ),
     ],
     tap: Annotated[
         Literal["auto", "bpf"],
@@ -92,8 +106,10 @@ def run(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    no_tap = bpf_tap.unavailable()
     try:
+        if reason := bpf_tap.needs_root():
+            raise TapError(reason)
+        no_tap = bpf_tap.unavailable()
         if no_tap and tap != "auto":
             raise TapError(no_tap)
         driver = None if no_tap else bpf_tap.BpfTap(run_dir)
@@ -110,32 +126,43 @@ def reset(run_dir: RunDir = RUN) -> None:
     The agent of this namespace should not run then: its NCO would only want them again.
     """
     with _tap_work():
-        bpf_tap.BpfTap(run_dir).stop()
+        tap = bpf_tap.BpfTap(run_dir)
+        taken = len(tap.customizations()) if bpf_tap.installed(run_dir) else 0
+        tap.stop()
+    output.print(f"Customizations taken away from this network namespace: {taken}")
 
 
 @tap_app.command()
 def load(run_dir: RunDir = RUN) -> None:
     """Load the eBPF programs into this kernel; loaded already, nothing changes."""
     with _tap_work():
+        loaded_before = bpf_tap.installed(run_dir)
         bpf_tap.install(run_dir)
+    output.print("The tap was loaded already." if loaded_before else "The tap is loaded now.")
 
 
 @tap_app.command()
 def unload(run_dir: RunDir = RUN) -> None:
     """Take the eBPF programs out of this kernel, and with them every host's customizations."""
     with _tap_work():
+        was_loaded = bpf_tap.installed(run_dir)
         bpf_tap.uninstall(run_dir)
+    gone = "The tap is unloaded, and with it every host's customizations."
+    output.print(gone if was_loaded else "The tap was not loaded.")
 
 
 @tap_app.command()
 def status(run_dir: RunDir = RUN) -> None:
-    """Show what is loaded, and the customizations of this network namespace with counters."""
+    """Show what is loaded, and the customizations of this network namespace with counters.
+
+    Exits with 1 where nothing is loaded.
+    """
     with _tap_work():
         whole = bpf_tap.status(run_dir)
         here = bpf_tap.BpfTap(run_dir).customizations() if whole.installed else []
     if not whole.installed:
         output.print("The tap is not loaded (`dca tap load` does it).")
-        return
+        raise typer.Exit(1)
     output.print(
         f"The tap is loaded: {whole.customizations} customizations in {whole.namespaces} network "
         f"namespaces; modules: {', '.join(whole.modules) or 'none'}"

@@ -146,7 +146,10 @@ def test_a_bad_greeting_is_explained(
     [
         (HEADER.pack(2**32 - 1), f"frame of {2**32 - 1} bytes announced, at most {MAX_FRAME}"),
         (encode({"type": "desired", "generation": "x"}), "cannot be accepted: desired.generation"),
-        (encode(dump(Refused(reason="h1 was revoked"))), "h1 was revoked"),
+        (
+            encode(dump(Refused(reason="another agent connected as 'h1'"))),
+            "the NCO refused this host: another agent connected as 'h1'",
+        ),
     ],
 )
 def test_what_ends_a_session_later_is_explained(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from host_agent import bpf_tap
 from host_agent.channel import Address
 from host_agent.cli import _address
 from host_agent.store import Store
 from tests.unit.agent_kit import PATIENCE, Network
 
+needs_root = pytest.mark.skipif(
+    bpf_tap.needs_root() is not None, reason="`dca run` asks for root before all else"
+)
 
-def dca(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the real command."""
+
+def dca(*arguments: str | Path, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the real command, by the command `before` if there is one."""
     code = "from host_agent.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [*before, sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -47,6 +54,7 @@ def test_what_is_no_address_is_refused(tmp_path: Path, text: str) -> None:
     assert not (tmp_path / "state").exists()
 
 
+@needs_root
 def test_missing_credentials_are_refused_before_the_kernel_is_touched(tmp_path: Path) -> None:
     done = dca(
         *("run", "--nco", "127.0.0.1", "--credentials", tmp_path / "none"),
@@ -57,6 +65,7 @@ def test_missing_credentials_are_refused_before_the_kernel_is_touched(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+@needs_root
 def test_a_missing_key_is_refused(tmp_path: Path) -> None:
     host = Network(tmp_path).host
     host.key.unlink()
@@ -69,6 +78,7 @@ def test_a_missing_key_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@needs_root
 def test_a_state_folder_in_use_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     done = dca(
@@ -79,6 +89,34 @@ def test_a_state_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "another dca runs with the state folder" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--nco", "127.0.0.1", "--credentials", "CLOSED", "--state", "CLOSED"],
+        ["reset"],
+        ["tap", "load"],
+        ["tap", "status"],
+        ["tap", "unload"],
+    ],
+)
+def test_without_root_it_is_root_that_is_asked_for(tmp_path: Path, command: list[str]) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)  # as root's folders are to others; root without capabilities is another
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if not os.geteuid() else ()
+    arguments = [str(closed) if word == "CLOSED" else word for word in command]
+    done = dca(*arguments, "--run-dir", closed, before=powerless)
+    assert done.returncode == 1
+    assert done.stderr.startswith("dca: needs root: ")
+    assert done.stdout == ""
+
+
+@needs_root
+def test_a_tap_that_is_not_loaded_has_exit_code_1(tmp_path: Path) -> None:
+    done = dca("tap", "status", "--run-dir", tmp_path / "run")
+    assert done.returncode == 1
+    assert done.stdout.startswith("The tap is not loaded")
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["reset"], ["tap"], ["tap", "load"]])

@@ -314,18 +314,23 @@ def test_bytes_that_are_not_tls_end_the_connection_only(tmp_path: Path) -> None:
     in_world(tmp_path, test)
 
 
-def test_the_newest_connection_of_a_host_wins(tmp_path: Path) -> None:
+def test_the_newest_connection_of_a_host_wins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test(world: World) -> None:
         first = await world.agent()
         link = world.listener.links["h1"]
         second = await world.agent()
         assert world.listener.links["h1"] is not link
-        link.close("a newer connection took its place")  # as the orchestrator does
+        link.refuse("another agent connected as 'h1'")  # as the orchestrator does
+        refused = await first.next()
+        assert refused == {"type": "refused", "reason": "another agent connected as 'h1'"}
         assert await first.ended()
         second.send({"type": "report", "generation": 4})
         await world.until("report h1 4")
 
     in_world(tmp_path, test)
+    assert "refused: another agent connected as 'h1'" in caplog.text
 
 
 def test_a_second_hello_ends_the_connection(tmp_path: Path) -> None:

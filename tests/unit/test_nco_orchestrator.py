@@ -55,7 +55,7 @@ class Host:
         self.inbox.append(message)
         self.seen.append(message.generation)
 
-    def close(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
         raise AssertionError(f"{self.name} closed: {reason}")
 
     def hello(self) -> Hello:
@@ -437,14 +437,14 @@ def test_a_newer_connection_takes_over(world: World) -> None:
     closed: list[str] = []
 
     class Old(Host):
-        def close(self, reason: str) -> None:
+        def refuse(self, reason: str) -> None:
             closed.append(reason)
 
     old, new = Old("h9"), Host("h9")
     hello = world.hosts["h1"].hello().model_copy(update={"host": "h9"})
     world.nco.connected(old, hello)
     world.nco.connected(new, hello)
-    assert closed
+    assert closed == ["another agent connected as 'h9'"]
     world.nco.disconnected("h9", old)
     world.nco.reported("h9", old, old.report())
     now = world.nco.now("h9")

@@ -29,7 +29,7 @@ class Deaf:
     def send(self, message: NcoMessage) -> None:
         pass
 
-    def close(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
         pass
 
 

@@ -51,8 +51,12 @@ class Site:
             send=True,
         )
 
-    def dca(self, *arguments: str) -> None:
-        subprocess.run([DCA, *arguments, "--run-dir", self._run], check=True)
+    def dca(self, *arguments: str, code: int = 0) -> str:
+        """Return what the command prints where it ends with `code`."""
+        command = [DCA, *arguments, "--run-dir", self._run]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == code
+        return done.stdout.strip()
 
     def query(self) -> bytes:
         """Let dig ask; return how its query begins on the wire."""
@@ -171,7 +175,7 @@ def test_an_agent_that_is_asked_to_leave_leaves_its_customizations_until_reset(
 
     asyncio.run(play())
     assert site.query() == TAGGED
-    site.dca("reset")
+    assert site.dca("reset") == "Customizations taken away from this network namespace: 1"
     assert site.query() != TAGGED
 
 
@@ -179,7 +183,9 @@ def test_a_tap_that_is_unloaded_beside_a_running_agent_is_told(site: Site) -> No
     async def play() -> None:
         async with scripted(site.network.nco) as nco, site.agent(nco) as (_, session, _hello):
             await supply(session, site.tags(), code=site.code)
-            site.dca("tap", "unload")
+            assert site.dca("tap", "load") == "The tap was loaded already."
+            assert site.dca("tap", "unload").startswith("The tap is unloaded")
+            assert site.dca("tap", "status", code=1).startswith("The tap is not loaded")
             while (report := await session.receive(Report)).refused is None:
                 assert report.generation == 0
             assert "not installed" in (report.error or "")
