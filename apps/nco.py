@@ -25,11 +25,13 @@ from ryu import cfg
 from ryu.base import app_manager
 from ryu.controller.handler import set_ev_cls
 
-from apps import openflow_guard
+from apps import openflow_guard, preflight
 from apps.background import BackgroundApp
 from apps.discovery import Discovery, EventNetworkChange
-from apps.service_link import ServiceLink, state_folder
+from apps.service_link import ServiceLink
+from apps.service_process import ServiceCannotRunError
 from apps.steering import FORWARDING, EventSteeringReport, EventSteeringWanted
+from controller.config import find_state
 from controller.switch_link import Steering, Switches
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,10 @@ MAX_SWITCHES_TOLD = 4096
 ECHOES_UNANSWERED = 3
 """Ryu asks every 15 s; without a limit a switch that lost its power stays connected for ever."""
 
+_main = eventlet.getcurrent()
+"""Ryu's main green thread, which loads its applications."""
+
+preflight.check()
 openflow_guard.install()
 cfg.CONF.set_default("maximum_unreplied_echo_requests", ECHOES_UNANSWERED)
 app_manager.require_app("apps.steering")
@@ -58,13 +64,13 @@ class Nco(BackgroundApp):
         super().__init__(*args, **kwargs)
         self._discovery = discovery
         self._changed = False
-        self._link = ServiceLink(state_folder(), self._switches, self._wanted)
+        self._link = ServiceLink(find_state(None), self._switches, self._wanted)
 
     def start(self) -> None:
         """Start the link to the service; called by Ryu in the main green thread."""
         super().start()
         _end_in_order_on_signals()
-        self.spawn(self._link.run)
+        self.spawn(self._keep_service)
 
     def stop(self) -> None:
         """End the service with us; called by Ryu."""
@@ -88,6 +94,12 @@ class Nco(BackgroundApp):
         """Tell the service how far the switches are."""
         self._link.put(event.report)
 
+    def _keep_service(self) -> None:
+        try:
+            self._link.run()
+        except ServiceCannotRunError as error:
+            _end_main_with(SystemExit(f"the NCO ends: {error}"))
+
     def _wanted(self, wanted: Steering) -> None:
         log.info("steering generation=%d mirrors=%d", wanted.generation, len(wanted.mirrors))
         self.send_event_to_observers(EventSteeringWanted(wanted))
@@ -105,10 +117,14 @@ def _end_in_order_on_signals() -> None:
     Left to itself, Ctrl-C interrupts whichever green thread runs, where Ryu logs and swallows it,
     and SIGTERM ends the process on the spot.
     """
-    main = eventlet.getcurrent()
 
     def interrupt(_number: int, _frame: object) -> None:
-        hubs.get_hub().schedule_call_global(0, main.throw, KeyboardInterrupt)
+        _end_main_with(KeyboardInterrupt())
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+
+
+def _end_main_with(reason: BaseException) -> None:
+    """Raise it in the main green thread, wherever that waits."""
+    hubs.get_hub().schedule_call_global(0, _main.throw, reason)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import struct
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import eventlet
 from eventlet.green import socket
 from ryu.lib import hub
 
 from apps.service_process import ServiceProcess
+from controller.config import StateFolder
 from controller.switch_link import FROM_SERVICE, Steering, SteeringReport, Switches
 from wire.frames import FrameError, FrameReader, encode
 from wire.messages import MessageError, dump, parse
 
 log = logging.getLogger(__name__)
 
-DEFAULT_STATE = "/var/lib/l45"
 RETRY_SECONDS = 0.2
 SEND_SECONDS = 20.0
 """A service that reads nothing for so long is given up."""
@@ -29,11 +27,6 @@ SEND_SECONDS = 20.0
 END_SECONDS = 3.0
 READ_BYTES = 65536
 PEER_CREDENTIALS = struct.Struct("3i")
-
-
-def state_folder() -> Path:
-    """Return the state folder of the NCO (`L45_STATE`)."""
-    return Path(os.environ.get("L45_STATE") or DEFAULT_STATE)
 
 
 class ServiceLink:
@@ -44,9 +37,12 @@ class ServiceLink:
     """
 
     def __init__(
-        self, state: Path, switches: Callable[[], Switches], wanted: Callable[[Steering], None]
+        self,
+        state: StateFolder,
+        switches: Callable[[], Switches],
+        wanted: Callable[[Steering], None],
     ) -> None:
-        self._path = state / "run" / "switches.sock"
+        self._path = state.switches_socket
         self._process = ServiceProcess(state)
         self._switches = switches
         self._wanted = wanted
@@ -56,7 +52,7 @@ class ServiceLink:
         self._ending = False
 
     def run(self) -> None:
-        """Connect, read until the connection ends, and again."""
+        """Connect, read until the connection ends, and again; raises ServiceCannotRunError."""
         while not self._ending:
             connection = self._connect()
             if connection is None:

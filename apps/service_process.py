@@ -5,29 +5,47 @@ It runs in a session of its own: a crash of Ryu, or Ctrl-C on Ryu's terminal, do
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 from eventlet.green import subprocess
+
+from controller.config import StateFolder
 
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 0.5
 RESTART_SECONDS_MAX = 15.0
 
+CANNOT_RUN = 1
+"""Exit status of a service that finds its settings, its folder or its port unusable."""
+
+
+class ServiceCannotRunError(Exception):
+    """The service would fail again each time: it has said why, somebody has to mend it."""
+
 
 class ServiceProcess:
     """The child, if there is one; never blocks."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: StateFolder) -> None:
         # -P: modules come from where we are installed, never from the operator's current folder.
-        self._command = [sys.executable, "-P", "-m", "controller.service", "--state", str(state)]
+        self._command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "controller.service",
+            "--state",
+            str(state.path),
+        ]
+        self._lock = state.lock
         self._child: subprocess.Popen[bytes] | None = None
         self._delay = RESTART_SECONDS
         self._not_before = 0.0
+        self._has_answered = False
 
     @property
     def running(self) -> bool:
@@ -35,18 +53,27 @@ class ServiceProcess:
         return self._child is not None and self._child.poll() is None
 
     def ensure(self, now: float) -> None:
-        """Nobody answers on the socket: start the service, unless it is only just coming up."""
+        """Nobody answers on the socket: start the service, unless it is only just coming up.
+
+        Raises ServiceCannotRunError where it left before it answered, with the status that says so.
+        """
         if self.running:
             return
         if self._child:
+            if self._child.returncode == CANNOT_RUN and not self._has_answered:
+                raise ServiceCannotRunError("the service cannot run, and said why above")
             self._failed(f"ended with status {self._child.returncode}", now)
             self._child = None
         if now >= self._not_before:
-            self._start(now)
+            if self._held():
+                self._failed("of before has not left yet, and does not answer", now)
+            else:
+                self._start(now)
 
     def answered(self) -> None:
         """Take note that it answers: the next failure is the first one again."""
         self._delay = RESTART_SECONDS
+        self._has_answered = True
 
     def ask_to_end(self, peer: int | None) -> None:
         """Ask the service to end: the one we speak to (`peer`, its pid), else our child."""
@@ -60,7 +87,19 @@ class ServiceProcess:
         except ProcessLookupError:
             log.info("service was gone already pid=%d", pid)
 
+    def _held(self) -> bool:
+        """Whether a service has the folder: a second one would find it unusable."""
+        try:
+            with self._lock.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _start(self, now: float) -> None:
+        self._has_answered = False
         try:
             self._child = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, start_new_session=True

@@ -46,6 +46,7 @@ class Network:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
         (self.state / "run").mkdir(parents=True)
+        (self.state / "nco.toml").touch()  # the stand-in does not read it
         self.processes = Processes(folder)
         self.port = free_port()
         self.heard = folder / "heard"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -117,35 +118,82 @@ def test_a_killed_ryu_leaves_the_service_and_a_new_one_takes_it_over(nco: Nco) -
     wait_until(lambda: nco.service() is None, "the service that was taken over is gone")
 
 
-def test_a_state_folder_that_is_not_there_is_tried_again_and_said(tmp_path: Path) -> None:
-    processes = Processes(tmp_path)
+def refusal(ryu: Process) -> str:
+    """Return the last line of a ryu-manager that ends by itself, with status 1."""
+    assert ryu.popen.wait(20) == 1
+    log = ryu.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log
+    return log.splitlines()[-1]
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["empty", "missing"])
+def test_a_state_folder_never_initialised_ends_ryu(nco: Nco, tmp_path: Path, made: bool) -> None:
+    state = tmp_path / "nothing"
+    if made:
+        state.mkdir()
+    ryu = nco.start_ryu(L45_STATE=str(state))
+    assert f"run `nco init --state {state} --address ADDRESS` first" in refusal(ryu)
+    assert state.exists() == made
+    assert not (state / "run").exists()
+
+
+def test_settings_that_the_service_refuses_end_ryu(nco: Nco) -> None:
+    (nco.state / "nco.toml").write_text("control = 5\n", encoding="utf-8")
+    ryu = nco.start_ryu()
+    assert "the service cannot run" in refusal(ryu)
+    assert "nco.toml: control" in ryu.log.read_text(encoding="utf-8")
+
+
+def test_a_service_of_before_that_does_not_answer_is_waited_for(nco: Nco) -> None:
+    with (nco.state / "run" / "nco.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ryu = nco.start_ryu()
+        wait_until(lambda: "has not left yet" in ryu.tail(100), "it is said", process=ryu)
+        assert nco.service() is None
+    wait_until(lambda: nco.linked(ryu), "a new service answers", process=ryu)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_in_use_ends_ryu(nco: Nco, host: str) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind((host, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"TCP port {port} is in use" in refusal(nco.start_ryu(port=port))
+
+
+def test_a_second_ryu_on_the_same_port_ends(nco: Nco, tmp_path: Path) -> None:
+    port = free_port()
+    first = nco.start_ryu(port=port)
+    wait_until(lambda: nco.linked(first), "the service answers", process=first)
+    (tmp_path / "other").mkdir()
+    other = Nco(tmp_path / "other")
     try:
-        ryu = processes.start(
-            "ryu",
-            [
-                str(SCRIPTS / "ryu-manager"),
-                "--ofp-tcp-listen-port",
-                str(free_port()),
-                "apps/nco.py",
-            ],
-            env=os.environ | {"L45_STATE": str(tmp_path / "nothing")},
-        )
-
-        def said() -> int:
-            return ryu.log.read_text(encoding="utf-8").count("service ended with status 1")
-
-        wait_until(lambda: said() >= 2, "the service is tried twice", process=ryu)
-        assert "nco init" in ryu.log.read_text(encoding="utf-8")
-        assert ryu.running
+        assert f"TCP port {port} is in use" in refusal(other.start_ryu(port=port))
     finally:
-        processes.stop()
+        other.processes.stop()
+    assert first.running
 
 
-def test_a_port_in_use_ends_ryu(nco: Nco) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as taken:
-        ryu = nco.start_ryu(port=taken.getsockname()[1])
-        ryu.popen.wait(20)
-    assert "Address already in use" in ryu.log.read_text(encoding="utf-8")
+def test_a_second_ryu_on_the_same_state_folder_ends(nco: Nco, tmp_path: Path) -> None:
+    first = nco.start_ryu()
+    wait_until(lambda: nco.linked(first), "the service answers", process=first)
+    logs = tmp_path / "second"
+    logs.mkdir()
+    second = Processes(logs).start(
+        "ryu",
+        [str(SCRIPTS / "ryu-manager"), "--ofp-tcp-listen-port", str(free_port()), "apps/nco.py"],
+        env=os.environ | {"L45_STATE": str(nco.state)},
+    )
+    try:
+        assert f"another ryu-manager (process {first.popen.pid}) serves {nco.state}" in refusal(
+            second
+        )
+    finally:
+        second.stop()
+    assert nco.linked(first)
 
 
 def test_an_absolute_path_from_any_folder_works(nco: Nco, monkeypatch: pytest.MonkeyPatch) -> None:

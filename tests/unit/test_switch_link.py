@@ -11,6 +11,7 @@ import pytest
 from eventlet.green import socket
 
 from apps.service_link import ServiceLink
+from controller.config import StateFolder
 from controller.switch_link import Steering, SteeringReport, Switches
 from wire.frames import FrameReader, encode
 from wire.messages import dump
@@ -28,7 +29,7 @@ class Service:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(state / "run" / "switches.sock"))
         self._listener.listen()
-        self.link = ServiceLink(state, lambda: self.switches, self.wanted.append)
+        self.link = ServiceLink(StateFolder(state), lambda: self.switches, self.wanted.append)
         self._running = eventlet.spawn(self.link.run)
 
     def accept(self) -> None:
