@@ -82,6 +82,8 @@ class Network:
 
     def stop(self) -> None:
         self.net.stop()
+        for controller in self.net.controllers:
+            controller.terminate()  # a remote one's `stop` leaves its shell
         self.processes.stop()
         self.service.kill()
         self.service.communicate()
