@@ -130,12 +130,17 @@ class Testbed:
     def _start_network(self) -> None:
         setLogLevel("critical")
         self._net = Mininet(topo=TwoSite(), controller=None, autoSetMacs=False, build=False)
-        self._cleanup.callback(self._net.stop)
+        self._cleanup.callback(self._stop_network)
         self._net.build()
         self._net.addController(
             "c0", controller=RemoteController, ip=MANAGEMENT_NCO, port=OPENFLOW_PORT
         )
         self._add_management_link()
+
+    def _stop_network(self) -> None:
+        self._net.stop()
+        for controller in self._net.controllers:
+            controller.terminate()  # Mininet leaves a remote controller's shell behind
 
     def _add_management_link(self) -> None:
         """Join the main namespace and the NCO by a veth pair."""
