@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 RESTART_SECONDS = 0.5
 RESTART_SECONDS_MAX = 15.0
 
-CANNOT_RUN = 1
-"""Exit status of a service that finds its settings, its folder or its port unusable."""
+CANNOT_RUN = os.EX_CONFIG
+"""Exit status of a service that finds its settings or its credentials unusable."""
 
 
 class ServiceCannotRunError(Exception):

@@ -154,7 +154,10 @@ def main() -> int:
         config = state.load_config()
         with only_instance(state):
             asyncio.run(serve(state, config, arguments.grace))
-    except (ConfigError, IdentityError, OSError) as error:
+    except (ConfigError, IdentityError) as error:
+        log.error("the service cannot run: %s", error)
+        return os.EX_CONFIG  # somebody has to mend it: starting again would not help
+    except OSError as error:
         log.error("the service cannot run: %s", error)
         return 1
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
@@ -221,7 +222,7 @@ def test_a_second_service_says_who_holds_the_folder(service: Service) -> None:
     assert service.process is not None
     command = [sys.executable, "-m", "controller.service", "--state", str(service.state.path)]
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert second.returncode == 1
+    assert second.returncode == os.EX_CONFIG
     assert f"by the process {service.process.pid}" in second.stderr
 
 
@@ -246,5 +247,5 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
         file.write("surprise = 1\n")
     command = [sys.executable, "-m", "controller.service", "--state", str(state.path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == os.EX_CONFIG
     assert "nco.toml: surprise" in ended.stderr
