@@ -1,0 +1,179 @@
+"""The orchestrator over a real CIB with scripted hosts, in a time of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from controller.artifacts import ArtifactStore
+from controller.cib import Cib
+from controller.history import History
+from controller.intent import Intent
+from controller.modules import ModuleLibrary
+from controller.orchestrator import Orchestrator
+from controller.phases import Phase
+from tests.unit.nco_kit import intent, make_module
+from wire.artifact import Artifact
+from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Status
+
+LINGER = 10.0
+HOSTS = {"h1": "10.10.0.1", "h2": "10.10.0.2", "dns": "10.10.0.3"}
+INTENTS = {
+    "one": Intent.model_validate(intent("one", client=[{"host": "h1"}, {"host": "h2"}])),
+    "two": Intent.model_validate(intent("two", port=5353, priority=7)),
+}
+
+
+@dataclass(eq=False)
+class Host:
+    """A host: what its kernel has, and its agent's connection."""
+
+    name: str
+    generation: int = 0
+    applied: dict[str, Customization] = field(default_factory=dict)
+    inbox: list[Desired] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    connected: bool = False
+
+    def send(self, message: NcoMessage) -> None:
+        assert isinstance(message, Desired)
+        self.inbox.append(message)
+        self.seen.append(message.generation)
+
+    def refuse(self, reason: str) -> None:
+        raise AssertionError(f"{self.name} closed: {reason}")
+
+    def hello(self) -> Hello:
+        return Hello(
+            host=self.name,
+            boot_id="b",
+            kernel="k",
+            tap="bpf",
+            targets=["bpf"],
+            addresses=[HOSTS[self.name]],
+            generation=self.generation,
+        )
+
+    def report(self, refused: int | None = None) -> Report:
+        return Report(
+            generation=self.generation,
+            refused=refused,
+            error="it does not fit" if refused is not None else None,
+            customizations=[
+                Status(id=c.id, module=c.module, digest=c.digest, receive=c.receive, send=c.send)
+                for c in self.applied.values()
+            ],
+        )
+
+
+class World:
+    """Hosts, a clock, and an orchestrator that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 0.0
+        self.hosts = {name: Host(name) for name in HOSTS}
+        make_module(folder / "modules")
+        (folder / "artifacts").mkdir()
+        self.start()
+
+    def start(self) -> None:
+        self.cib = Cib(self.folder / "nco.db")
+        signer = Ed25519PrivateKey.generate()
+        self.artifacts = ArtifactStore(self.cib, self.folder / "artifacts", signer)
+        self.nco = Orchestrator(
+            self.cib,
+            ModuleLibrary(self.folder / "modules"),
+            self.artifacts,
+            History(lambda: self.now),
+            control=("10.10.0.5", 4545),
+            linger=LINGER,
+            clock=lambda: self.now,
+            changed=lambda: None,
+        )
+
+    def kill(self) -> None:
+        """Lose everything that was not committed, and all connections."""
+        self.cib.close()
+        for host in self.hosts.values():
+            host.connected = False
+            host.inbox.clear()
+        self.start()
+
+    def connect(self, name: str) -> None:
+        host = self.hosts[name]
+        host.connected = True
+        self.nco.connected(host, host.hello())
+
+    def disconnect(self, name: str) -> None:
+        host = self.hosts[name]
+        host.connected = False
+        host.inbox.clear()
+        self.nco.disconnected(name, host)
+
+    def answer(self, name: str, *, refuse: bool = False) -> None:
+        """Let a host handle the oldest desired state it was sent."""
+        host = self.hosts[name]
+        desired = host.inbox.pop(0)
+        if refuse:
+            self.nco.reported(name, host, host.report(refused=desired.generation))
+            return
+        host.applied = {c.id: c for c in desired.customizations}
+        host.generation = desired.generation
+        self.nco.reported(name, host, host.report())
+
+    def build(self) -> None:
+        for order in self.nco.to_build():
+            digest = self.artifacts.put("key", Artifact("idle", "1.0.0", "bpf", b"code"))
+            self.nco.built(order, {"bpf": digest})
+
+    def settle(self) -> None:
+        self.nco.settle()
+
+    def run_down(self, safety: Safety | None = None) -> None:
+        """Let everyone be well and wait, until nothing happens any more."""
+        quiet = 0
+        while quiet < 2:
+            before = self._picture()
+            self.build()
+            self.settle()
+            for name, host in self.hosts.items():
+                if not host.connected:
+                    self.connect(name)
+                while host.inbox:
+                    self.answer(name)
+                    if safety:
+                        safety.check()
+            self.now += LINGER
+            quiet = quiet + 1 if self._picture() == before else 0
+
+    def _picture(self) -> object:
+        """Return all that changes while anything happens; a drain or a refusal takes a round."""
+        phases = [(row.name, row.phase) for row in self.cib.intents()]
+        return phases, [(host.connected, host.generation) for host in self.hosts.values()]
+
+    def phase(self, name: str) -> Phase | None:
+        row = self.cib.intent(name)
+        return row.phase if row else None
+
+
+class Safety:
+    """Checks the promise of the phases on what the hosts really have."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._last_sent: dict[str, float] = {}
+
+    def check(self) -> None:
+        hosts = self._world.hosts.values()
+        received = {c.intent for c in self._world.hosts["dns"].applied.values() if c.receive}
+        for intent_name in {c.intent for host in hosts for c in host.applied.values() if c.send}:
+            assert intent_name in received, f"{intent_name} is sent and not understood"
+            self._last_sent[intent_name] = self._world.now
+        for intent_name, last_sent in self._last_sent.items():
+            lingered = self._world.now >= last_sent + LINGER
+            assert intent_name in received or lingered, f"{intent_name} was cut in the linger time"
+        for host in hosts:
+            assert host.seen == sorted(host.seen), "generations went back"
