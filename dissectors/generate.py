@@ -27,6 +27,7 @@ PROTO_FIELDS = {
     "ether": "ether",
     "string": "string",
     "bytes": "bytes",
+    "dns_name": "string",
 }
 """Wireshark's `ProtoField` constructor for each type of field."""
 

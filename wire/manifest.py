@@ -89,13 +89,16 @@ class WireField(_Part):
 
     Integers are in network order. `string` is UTF-8 padded with NUL to `length`. `bytes` and
     `string` take their length in bytes from `length`, from the earlier integer field named in
-    `length_from`, or, with neither (last field only), reach to the end of the message.
+    `length_from`, or, with neither (last field only), reach to the end of the message. `dns_name`
+    is a domain name without compression (RFC 1035, 3.1), which ends by itself.
     `value` makes the field constant: the constant fields are the signature of the wire form.
     """
 
     name: Identifier
     label: Label
-    type: Literal["u8", "u16", "u24", "u32", "u64", "ipv4", "ipv6", "ether", "string", "bytes"]
+    type: Literal[
+        "u8", "u16", "u24", "u32", "u64", "ipv4", "ipv6", "ether", "string", "bytes", "dns_name"
+    ]
     meaning: str = ""
     value: Annotated[int, Field(ge=0)] | None = None
     base: Literal["dec", "hex"] = "dec"
@@ -116,7 +119,8 @@ class WireField(_Part):
             raise ValueError(f"field {self.name}: value, values and bits are for integers only")
         if integer and max([self.value or 0, *(b.mask for b in self.bits)]) >= 1 << 8 * integer:
             raise ValueError(f"field {self.name}: value or mask does not fit {self.type}")
-        if self.type in FIXED_BYTES and (self.length or self.length_from):
+        ends_by_itself = self.type in FIXED_BYTES or self.type == "dns_name"
+        if ends_by_itself and (self.length or self.length_from):
             raise ValueError(f"field {self.name}: {self.type} has a length of its own")
         if self.length and self.length_from:
             raise ValueError(f"field {self.name}: length and length_from exclude each other")
@@ -146,7 +150,9 @@ class WireFormat(_Part):
         for position, field in enumerate(self.fields):
             if field.length_from and field.length_from not in integers:
                 raise ValueError(f"field {field.name}: length_from names no earlier integer field")
-            open_ended = field.fixed_size is None and not field.length_from
+            open_ended = field.type in ("string", "bytes") and not (
+                field.length or field.length_from
+            )
             if open_ended and (position != len(self.fields) - 1 or self.payload):
                 raise ValueError(f"field {field.name}: only the last field can be without length")
             if field.type in INTEGER_BYTES:

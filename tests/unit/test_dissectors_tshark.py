@@ -37,6 +37,7 @@ def every_field(  # the defaults make a message without fault
     kind: int = 1,
     stamp: int = 2**64 - 1,
     padded: bytes = "café".encode(),
+    host: bytes = b"\3www\7example\3org\0",
     text: bytes = b"abc",
     data_size: int = 2,
     trailer: bytes = "trü".encode(),
@@ -49,6 +50,7 @@ def every_field(  # the defaults make a message without fault
         + bytes.fromhex("020000000009")
         + padded.ljust(8, b"\0")
         + b"12345"
+        + host
         + struct.pack("!B", len(text))
         + text
         + struct.pack("!Q", data_size)
@@ -240,6 +242,7 @@ def test_every_type_of_field_has_its_value(tshark: Tshark) -> None:
         "mac": "02:00:00:00:00:09",
         "padded": "café",
         "fixed": "31:32:33:34:35",
+        "host": "www.example.org",
         "text_size": "3",
         "text": "abc",
         "data_size": "2",
@@ -271,6 +274,10 @@ def test_each_fault_has_its_expert_info(tshark: Tshark) -> None:
         every_field(padded=b"ab\0cd"): "padding",
         every_field(padded=b"\xff" * 8): "encoding",
         every_field(padded=b"\xc3\0\0"): "encoding",
+        every_field(host=b"\3www\xc0\x0c"): "dns_name",
+        every_field(host=b"\x40" + bytes(64) + b"\0"): "dns_name",
+        every_field(host=b"\1a" * 127 + b"\1\0"): "dns_name",
+        every_field(host=b"\3www\x3f"): "truncated",
         every_field(text=b"\xf0\x9f\x98"): "encoding",
         every_field(text=b"\0a"): "padding",
         every_field(trailer=b"\xed\xa0\x80"): "encoding",
@@ -292,6 +299,24 @@ def test_what_may_be_empty_or_full_is_no_fault(tshark: Tshark) -> None:
     ]
     shown = tshark.layers([to_every_field(p) for p in payloads], *tshark.dissectors(EVERY_FIELD))
     assert [experts(l45(layers, "every_field")) for layers in shown] == [set()] * 4
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        (b"\0", "."),
+        (b"\3a.b\2c\\\0", r"a\.b.c\\"),
+        (b"\4\0 \x7f\xfc\0", r"\000\032\127\252"),
+        (b"\x3f" + b"x" * 63 + b"\0", "x" * 63),
+        (b"\1a" * 127 + b"\0", ".".join("a" * 127)),
+    ],
+)
+def test_domain_names_are_shown_as_in_a_zone_file(tshark: Tshark, host: bytes, shown: str) -> None:
+    (layers,) = tshark.layers(
+        [to_every_field(every_field(host=host))], *tshark.dissectors(EVERY_FIELD)
+    )
+    assert l45(layers, "every_field")["l45.every_field.host"] == shown
+    assert experts(l45(layers, "every_field")) == set()
 
 
 def test_truncation_at_every_byte_is_marked(tshark: Tshark) -> None:

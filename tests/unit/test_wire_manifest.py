@@ -105,6 +105,7 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
         ('length_from = "size"', "", "wire", "only the last field can be without length"),
         ('length_from = "size"', 'length_from = "size"\nlength = 1', "wire.field.2", "exclude"),
         ('length_from = "size"', "value = 1", "wire.field.2", "for integers only"),
+        ('type = "bytes"', 'type = "dns_name"', "wire.field.2", "length of its own"),
     ],
 )
 def test_a_bad_manifest_is_refused_with_file_and_place(
