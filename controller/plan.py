@@ -225,9 +225,15 @@ def _target(manifest: Manifest, facts: HostFacts) -> Target:
     for target in BUILDABLE:
         if target in manifest.targets and target in facts.targets:
             return target
+    buildable = set(manifest.targets) & set(BUILDABLE)
+    if not buildable:
+        raise Invalid(
+            f"module {manifest.name} cannot be deployed: its targets are "
+            f"{_listed(manifest.targets)}, hosts run {_listed(BUILDABLE)}"
+        )
     raise Invalid(
         f"module {manifest.name} cannot run on host {facts.name}: it can be built for "
-        f"{_listed(set(manifest.targets) & set(BUILDABLE))}, the host runs "
+        f"{_listed(buildable)}, the host runs "
         f"{_listed(facts.targets)}" + (f" ({facts.tap_error})" if facts.tap_error else "")
     )
 

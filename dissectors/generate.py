@@ -39,8 +39,12 @@ class DissectorError(ValueError):
 def generate(manifest: Manifest) -> str:
     """Return the dissector of a module as Lua source.
 
-    Raises DissectorError for TCP: a stream's frames belong to the core, not to the module.
+    Raises DissectorError for a module that cannot be seen on the wire, and for TCP yet.
     """
+    if manifest.wire is None:
+        raise DissectorError(
+            f"module {manifest.name} leaves no trace on the wire: there is nothing to dissect"
+        )
     if manifest.transport != "udp":
         raise DissectorError(f"{manifest.name}: only UDP wire formats have dissectors yet")
     template = _environment().get_template("dissector.lua.j2")

@@ -10,6 +10,7 @@ command -v luacheck >/dev/null || {
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for module in "$top"/kernel_tap/modules/*/; do
+	grep -q '^transport = "udp"' "$module/manifest.toml" || continue
 	name=$(basename "$module")
 	"$top/.venv/bin/python" -m dissectors.generate "$module" -o "$scratch/$name.lua"
 done

@@ -24,6 +24,8 @@ INTEGER_BYTES = {"u8": 1, "u16": 2, "u24": 3, "u32": 4, "u64": 8}
 
 FIXED_BYTES = INTEGER_BYTES | {"ipv4": 4, "ipv6": 16, "ether": 6}
 
+MAX_HEAD = 255
+"""Most bytes of a module's head in a frame of a stream."""
 
 Label = Annotated[str, Field(min_length=1)]
 """What Wireshark shows; it takes no empty name."""
@@ -128,17 +130,27 @@ class WireField(_Part):
 
 
 class WireFormat(_Part):
-    """What stands on the wire before the application's own message."""
+    """What a module's wire form looks like.
+
+    Datagrams: the fields stand before the application's own message, the constant ones are the
+    signature. Streams: `docs/wire-format.md` has the frames; with content "head" the fields
+    describe the head of the module's frames, behind which the application's bytes stand as they
+    are; with "whole" the module transforms the content of its frames.
+    """
 
     summary: str
     direction: Literal["client-to-server", "server-to-client", "both"]
     payload: Annotated[str, Field(pattern=r"^[a-z0-9_.]+$")] | None = None
     """Wireshark's name of the dissector that goes on with the rest; None: there is no rest."""
-    fields: Annotated[list[WireField], Field(alias="field", min_length=1)]
+    signature: Annotated[str, Field(pattern=r"^[!-~]{4}$")] | None = None
+    """What names the module in the marks and switches of a stream; datagrams have none."""
+    content: Literal["head", "whole"] | None = None
+    """What of a stream's frame is the module's; datagrams have none."""
+    fields: Annotated[list[WireField], Field(alias="field")] = []
 
     @property
-    def signature(self) -> list[WireField]:
-        """The constant fields."""
+    def constants(self) -> list[WireField]:
+        """The fields that have the same value in every message."""
         return [field for field in self.fields if field.value is not None]
 
     @model_validator(mode="after")
@@ -157,8 +169,6 @@ class WireFormat(_Part):
                 raise ValueError(f"field {field.name}: only the last field can be without length")
             if field.type in INTEGER_BYTES:
                 integers.add(field.name)
-        if not self.signature:
-            raise ValueError("no field has a constant value: the wire form has no signature")
         return self
 
 
@@ -179,14 +189,15 @@ class Manifest(_Part):
     transport: Transport
     targets: Annotated[list[Target], Field(min_length=1)]
     growth: Annotated[int, Field(ge=0, le=1400)]
-    """Most bytes that `send` adds to a message."""
+    """Most bytes that `send` adds to a message; to one frame of a stream, 255 at most."""
     lossy: bool = False
     """Whether `recv` cannot restore every byte that `send` was given."""
     parameters: Annotated[list[Parameter], Field(alias="parameter")] = []
     client: Role
     server: Role
     match: DefaultMatch = DefaultMatch()
-    wire: WireFormat
+    wire: WireFormat | None = None
+    """None, for streams only: the module leaves no trace on the wire."""
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
@@ -195,7 +206,52 @@ class Manifest(_Part):
             raise ValueError("two parameters have the same name")
         if sum(p.size for p in self.parameters) > MAX_PARAMETERS:
             raise ValueError(f"parameters take more than {MAX_PARAMETERS} bytes")
+        if self.transport == "udp":
+            _check_datagram(self.wire)
+        else:
+            _check_stream(self.wire, self.growth)
         return self
+
+
+def _check_datagram(wire: WireFormat | None) -> None:
+    if wire is None:
+        raise ValueError("wire: transport udp needs a [wire] that the receiver can tell by")
+    if wire.signature or wire.content:
+        raise ValueError(
+            "wire: signature and content are for transport tcp; a datagram is told by its fields, "
+            "give one of them a constant `value`"
+        )
+    if not wire.constants:
+        raise ValueError("wire: no field has a constant value: the wire form has no signature")
+
+
+def _check_stream(wire: WireFormat | None, growth: int) -> None:
+    if growth > MAX_HEAD:
+        raise ValueError(f"growth: a frame of a stream has room for {MAX_HEAD} bytes of a module")
+    if wire is None:
+        if growth:
+            raise ValueError(
+                "growth: bytes that are added stand on the wire: describe them in [wire]"
+            )
+        return
+    if not wire.signature or not wire.content:
+        raise ValueError(
+            "wire: transport tcp needs `signature`, four ASCII characters that name the module in "
+            'a stream ("STAG", say), and `content`, "head" or "whole"'
+        )
+    if wire.payload:
+        raise ValueError(
+            "wire: payload is for transport udp: leave it out, the dissector of the stream's port "
+            "goes on with the application's bytes"
+        )
+    if (wire.content == "head") != bool(wire.fields):
+        raise ValueError(
+            'wire: content "head" needs fields that say what is in the head; content "whole" has '
+            "no head, leave them out"
+        )
+    size = sum(field.fixed_size or 0 for field in wire.fields)
+    if size > growth:
+        raise ValueError(f"wire: the head's fields take {size} bytes, growth allows {growth}")
 
 
 def load(path: Path) -> Manifest:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dissectors import generate as generator
 from dissectors.generate import DissectorError, generate, main
 from tests import vectors
-from wire.manifest import Manifest, load
+from wire.manifest import load
 
 MANIFESTS = [
     vectors.MODULES / "dns_app_tag" / "manifest.toml",
@@ -48,9 +48,13 @@ def test_same_manifest_same_source() -> None:
 
 
 def test_streams_are_refused() -> None:
-    raw = load(MANIFESTS[0]).model_dump(by_alias=True) | {"transport": "tcp"}
     with pytest.raises(DissectorError, match="only UDP"):
-        generate(Manifest.model_validate(raw))
+        generate(load(vectors.MODULES / "stream_tag" / "manifest.toml"))
+
+
+def test_a_module_that_leaves_no_trace_is_refused() -> None:
+    with pytest.raises(DissectorError, match="rate_limit leaves no trace on the wire"):
+        generate(load(vectors.MODULES / "rate_limit" / "manifest.toml"))
 
 
 def test_command_takes_a_name_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from wire.manifest import load as load_manifest
 from wire.match import Match
 from wire.messages import MAX_CUSTOMIZATIONS
 
+MODULES = Path(__file__).parents[2] / "kernel_tap" / "modules"
 BPF: frozenset[Any] = frozenset({"bpf"})
 HOSTS = {
     "h1": HostFacts("h1", ("10.10.0.1",), BPF),
@@ -119,6 +120,13 @@ def test_what_cannot_be_planned_is_refused_with_words(
 ) -> None:
     with pytest.raises(Invalid, match=words.replace(".", r"\.")):
         planned(manifest, **changes)
+
+
+@pytest.mark.parametrize("module", ["stream_tag", "rate_limit"])
+def test_a_module_that_no_tap_runs_is_refused(module: str) -> None:
+    manifest = load_manifest(MODULES / module / "manifest.toml")
+    with pytest.raises(Invalid, match=f"{module} cannot be deployed: its targets are user, hosts"):
+        planned(manifest, port=80)
 
 
 def test_a_port_is_needed_from_somewhere(tmp_path: Path) -> None:

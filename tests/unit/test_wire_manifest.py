@@ -77,7 +77,8 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
     manifest = load(write(tmp_path, GOOD))
     assert manifest.client.send
     assert not manifest.client.receive
-    assert [field.name for field in manifest.wire.signature] == ["magic"]
+    assert manifest.wire is not None
+    assert [field.name for field in manifest.wire.constants] == ["magic"]
     assert [field.fixed_size for field in manifest.wire.fields] == [2, 1, None]
 
 
@@ -98,6 +99,13 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
         ('name = "mark"', 'name = "level"', "whole", "two parameters have the same name"),
         ("value = 0xabcd", "value = 0x1abcd", "wire.field.0", "does not fit u16"),
         ("value = 0xabcd", "", "wire", "no signature"),
+        (
+            'direction = "both"',
+            'direction = "both"\nsignature = "STMP"',
+            "wire",
+            "for transport tcp",
+        ),
+        ('direction = "both"', 'direction = "both"\ncontent = "head"', "wire", "for transport tcp"),
         ('label = "Magic"', 'label = ""', "wire.field.0.label", "at least 1"),
         ("value = 0xabcd", "value = 0xabcd\nlength = 2", "wire.field.0", "length of its own"),
         ('name = "size"', 'name = "magic"', "wire", "two fields have the same name"),
@@ -117,6 +125,75 @@ def test_a_bad_manifest_is_refused_with_file_and_place(
         load(path)
     assert str(refused.value).startswith(f"{path}: ")
     assert f" {place}: " in str(refused.value)
+    assert fault in str(refused.value)
+
+
+STREAM = """
+name = "stamp"
+version = "1.2.3"
+summary = "Stamps a stream"
+transport = "tcp"
+targets = ["user"]
+growth = 8
+client = { send = true, receive = true }
+server = {}
+"""
+WIRE = """
+[wire]
+summary = "A stamp"
+direction = "both"
+signature = "STMP"
+content = "head"
+"""
+FIELD = """
+[[wire.field]]
+name = "stamp"
+label = "Stamp"
+type = "u64"
+"""
+
+
+def test_a_stream_module_is_read(tmp_path: Path) -> None:
+    manifest = load(write(tmp_path, STREAM + WIRE + FIELD))
+    assert manifest.wire is not None
+    assert (manifest.wire.signature, manifest.wire.content) == ("STMP", "head")
+    assert manifest.wire.constants == []
+
+
+def test_a_stream_module_that_transforms_has_no_fields(tmp_path: Path) -> None:
+    manifest = load(write(tmp_path, STREAM + WIRE.replace("head", "whole")))
+    assert manifest.wire is not None
+    assert manifest.wire.fields == []
+
+
+def test_a_stream_module_may_leave_no_trace_on_the_wire(tmp_path: Path) -> None:
+    assert load(write(tmp_path, STREAM.replace("growth = 8", "growth = 0"))).wire is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (STREAM.replace("tcp", "udp"), "wire: transport udp needs a [wire]"),
+        (STREAM, "growth: bytes that are added stand on the wire: describe them"),
+        (STREAM.replace("= 8", "= 256") + WIRE + FIELD, "growth: a frame of a stream has room"),
+        (STREAM.replace("= 8", "= 7") + WIRE + FIELD, "take 8 bytes, growth allows 7"),
+        (STREAM + WIRE, "needs fields that say what is in the head"),
+        (STREAM + WIRE.replace("head", "whole") + FIELD, "has no head, leave them out"),
+        (STREAM + WIRE.replace('content = "head"', "") + FIELD, '`content`, "head" or "whole"'),
+        (STREAM + WIRE.replace('signature = "STMP"', "") + FIELD, "`signature`, four ASCII"),
+        (STREAM + WIRE + 'payload = "http"' + FIELD, "payload is for transport udp: leave it out"),
+        (STREAM + WIRE.replace("STMP", "STAMP") + FIELD, "wire.signature: "),
+        (STREAM + WIRE.replace("STMP", "STM") + FIELD, "wire.signature: "),
+        (STREAM + WIRE.replace("STMP", "STMÜ") + FIELD, "wire.signature: "),
+        (STREAM + WIRE.replace("STMP", "STM\\n") + FIELD, "wire.signature: "),
+        (STREAM + WIRE.replace('"head"', '"tail"') + FIELD, "wire.content: "),
+    ],
+)
+def test_a_bad_wire_form_of_a_stream_is_refused_with_what_to_do(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    with pytest.raises(ManifestError) as refused:
+        load(write(tmp_path, text))
     assert fault in str(refused.value)
 
 
