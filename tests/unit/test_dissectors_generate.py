@@ -18,6 +18,7 @@ from wire.manifest import load
 MANIFESTS = [
     vectors.MODULES / "dns_app_tag" / "manifest.toml",
     vectors.ROOT / "tests" / "data" / "every_field" / "manifest.toml",
+    vectors.MODULES / "dns_compress" / "manifest.toml",
 ]
 
 
