@@ -21,7 +21,10 @@ from tests.system.bpf.kit import (
 from wire.artifact import Artifact
 
 MODULES = {
-    "dns_app_tag": ROOT / "kernel_tap" / "modules" / "dns_app_tag" / "module.c",
+    **{
+        name: ROOT / "kernel_tap" / "modules" / name / "module.c"
+        for name in ("dns_app_tag", "dns_compress")
+    },
     **{path.stem: path for path in (Path(__file__).parent / "modules").glob("*.c")},
 }
 RUNS = itertools.count()

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from tests.system.bpf.kit import CLIENT, PORT, SERVER, Wire, named
-from tests.vectors import Vector, to_receive, to_send
+from tests.vectors import to_receive, to_send
 
 pytestmark = pytest.mark.system
 
@@ -17,26 +17,24 @@ QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
 TAG_DIG = b"XTAG" + b"dig".ljust(16, b"\0")
 SO_NO_CHECK, UDP_SEGMENT = 11, 103
 
-
-def names(vectors: list[Vector]) -> list[str]:
-    return [vector.name for vector in vectors]
+each_module = pytest.mark.parametrize("module", ["dns_app_tag", "dns_compress"])
 
 
-def test_send_vectors(wire: Wire) -> None:
-    for vector in to_send("dns_app_tag"):
+@each_module
+def test_send_vectors(wire: Wire, module: str) -> None:
+    for vector in to_send(module):
         assert vector.application is not None
-        wire.client.apply(
-            wire.client.customization("dns_app_tag", send=True, process=vector.process)
-        )
+        wire.client.apply(wire.client.customization(module, send=True, process=vector.process))
         sender = wire.client.udp(vector.process)
         frame = wire.carry(sender, vector.process, vector.application)
         assert frame.payload == vector.sent, vector.name
 
 
-def test_receive_vectors(wire: Wire) -> None:
-    wire.server.apply(wire.server.customization("dns_app_tag", receive=True, process="dnsmasq"))
+@each_module
+def test_receive_vectors(wire: Wire, module: str) -> None:
+    wire.server.apply(wire.server.customization(module, receive=True, process="dnsmasq"))
     sender, receiver = wire.client.udp("plain"), wire.server.udp("dnsmasq", PORT)
-    for vector in to_receive("dns_app_tag"):
+    for vector in to_receive(module):
         assert vector.wire is not None
         assert wire.carry(sender, "plain", vector.wire).payload == vector.wire, vector.name
         received, peer = receiver.recvfrom(2048)
