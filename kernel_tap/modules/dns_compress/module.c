@@ -16,9 +16,9 @@
 #define SIGNATURE L45_BE32(0x444e5343) /* "DNSC" */
 
 /* RFC 1035, 2.3.4 */
-#define LABEL_MAX  63
-#define NAME_MAX   255
-#define LABELS_MAX 128 /* labels in the longest name, the root's empty one counted */
+#define LABEL_MAX	63
+#define DOMAIN_NAME_MAX 255
+#define LABELS_MAX	128 /* labels in the longest name, the root's empty one counted */
 
 #define RECURSION_DESIRED 0x01 /* the first byte of flags: no response, opcode 0, no AA, no TC */
 #define AD_AND_CD	  0x30 /* in the second byte */
@@ -65,7 +65,7 @@ static __u32 question_end(const struct l45_msg *msg, __u32 offset)
 			return 0;
 		end += sizeof(label) + label;
 	}
-	if (label || end - offset > NAME_MAX)
+	if (label || end - offset > DOMAIN_NAME_MAX)
 		return 0;
 	end += sizeof(struct question_tail);
 	return end <= l45_len(msg) ? end : 0;
