@@ -37,7 +37,10 @@ class Module:
     """A module that is loaded into this process."""
 
     def __init__(self, library: Path) -> None:
-        self._run = ctypes.CDLL(str(library)).l45_user_run
+        self._module = ctypes.addressof(
+            ctypes.c_char.in_dll(ctypes.CDLL(str(library)), "l45_module")
+        )
+        self._run = ctypes.CDLL(str(library.with_name("libl45.so"))).l45_user_run
 
     def run(
         self,
@@ -54,6 +57,7 @@ class Module:
         out = ctypes.create_string_buffer(room)
         size = ctypes.c_uint32(room)
         result = self._run(
+            ctypes.c_void_p(self._module),
             ctypes.byref(context),
             ["send", "recv"].index(direction),
             message,

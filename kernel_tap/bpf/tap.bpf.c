@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include <l45/module.h>
+#include <attach.h>
 #include <match.h>
 #include "kernel.h"
 #include "maps.h"
@@ -338,14 +339,13 @@ static __always_inline int done(struct __sk_buff *skb, struct l45_walk *walk)
 	return UNTOUCHED;
 }
 
-/* A module could not do it. What it had begun to change must not be seen by anyone. */
-static inline int failed(const struct l45_walk *walk)
+/* A module could not do it. */
+static inline void count_failure(const struct l45_walk *walk)
 {
 	if (walk->too_big)
 		COUNT(walk->index, too_big);
 	else
 		COUNT(walk->index, errors);
-	return walk->changed ? TC_ACT_SHOT : UNTOUCHED;
 }
 
 /* Takes the answer of a module. */
@@ -356,17 +356,25 @@ int l45_answer(struct __sk_buff *skb)
 
 	if (!walk)
 		return TC_ACT_SHOT;
-	if (walk->verdict == L45_DONE)
+	switch (l45_after(walk->verdict, walk->changed)) {
+	case L45_FINISH:
 		return done(skb, walk);
-	if (walk->verdict == L45_DROP) {
+	case L45_DISCARD:
 		COUNT(walk->index, dropped);
 		return TC_ACT_SHOT;
-	}
-	if (walk->changed || walk->verdict >= L45_ERROR)
-		return failed(walk);
-	COUNT(walk->index, passed);
-	if (walk->verdict == L45_PASS)
+	case L45_SPOILT:
+		count_failure(walk);
+		return TC_ACT_SHOT;
+	case L45_FAIL:
+		count_failure(walk);
 		return UNTOUCHED;
+	case L45_FORWARD:
+		COUNT(walk->index, passed);
+		return UNTOUCHED;
+	case L45_ASK:
+		break;
+	}
+	COUNT(walk->index, passed);
 	if (walk->verdict == L45_LEAVE)
 		leave_socket(skb, walk);
 	return ask_next(skb, walk);

@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "message.h"
+#include "l45_user.h"
+
+extern const struct l45_module l45_module;
 
 #define LINE_SIZE (2 * L45_MESSAGE_MAX + 64)
 
@@ -74,8 +76,9 @@ static const char *take(char *line, struct l45_user_context *context)
 	if (length < 0)
 		return "the message is not hexadecimal, or longer than a datagram";
 	context->process = strcmp(process, "-") ? process : NULL;
-	verdict = l45_user_run(context, strcmp(direction, "send") ? L45_RECV : L45_SEND, message,
-			       length, message, &size);
+	verdict =
+		l45_user_run(&l45_module, context, strcmp(direction, "send") ? L45_RECV : L45_SEND,
+			     message, length, message, &size);
 	if (verdict < 0)
 		return strerror(-verdict);
 	answer(verdict, message, size);

@@ -4,9 +4,12 @@
  *
  * A module has two callbacks. `send` gets a message on its way from the application to the
  * transport and gives it its wire form; `recv` gets a message from the transport and gives back
- * what the application sent. Both see the message (for UDP the payload of one datagram) only
- * through the calls below, never through a pointer, so that the same source runs in eBPF, in a
- * kernel module and in user space.
+ * what the application sent. Both see the message only through the calls below, never through a
+ * pointer, so that the same source runs in eBPF, in a kernel module and in user space.
+ *
+ * For UDP a message is the payload of one datagram. For TCP it is what one send hands over, or a
+ * part of it, and becomes the content of one frame (docs/wire-format.md): `recv` gets messages as
+ * `send` left them, whatever TCP did to the segments.
  *
  * All calls check their bounds. Calls that give an int return 0 or a negative errno; after an
  * error the message is as before the call.
@@ -42,11 +45,12 @@ enum l45_verdict {
 
 struct l45_msg;
 
+/* The calls are compiled into each module: eBPF has no linker for what objects share, and elsewhere
+ * a call for each of a few instructions would cost more than they do. */
 #ifdef __bpf__
-/* eBPF has no linker for what several objects share: the calls are compiled into each module. */
 #define L45_CALL static inline __attribute__((always_inline))
 #else
-#define L45_CALL
+#define L45_CALL static inline
 #endif
 
 /* Bytes in the message. */
@@ -84,22 +88,67 @@ L45_CALL __u64 l45_time_ns(void);
 
 typedef enum l45_verdict (*l45_callback)(struct l45_msg *msg);
 
-/* A module file ends with L45_MODULE(name, send, recv), no semicolon. `name` is the folder's. */
 #ifdef __bpf__
+/* A module file ends with L45_MODULE(name, send, recv), no semicolon. `name` is the folder's. */
 #include "module_bpf.h"
 #else
-struct l45_module {
-	const char *name;
-	l45_callback send;
-	l45_callback recv;
+/*
+ * Streams only.
+ */
+
+/* On send: end this message after `size` bytes; what is behind comes as the next message. -EINVAL
+ * where there are not so many, after the first change, and on datagrams. */
+L45_CALL int l45_split(struct l45_msg *msg, __u32 size);
+
+/* A number that the customization keeps for this direction of this stream; 0 at first. */
+L45_CALL __u64 l45_state(const struct l45_msg *msg);
+L45_CALL void l45_set_state(struct l45_msg *msg, __u64 value);
+
+/* On send: the transport gets this message no earlier than in `delay` milliseconds. The module
+ * does not wait; the tap does, when the module has returned. */
+L45_CALL void l45_delay_ms(struct l45_msg *msg, __u32 delay);
+
+/* What a module sees of a message. */
+enum l45_kind {
+	L45_DATAGRAM,
+	/* A stream's message, but of the application's bytes only their number; on send it can put
+	 * up to 255 bytes in front of them, and on recv sees those, in messages that have some.
+	 * Nobody copies the rest. */
+	L45_STREAM_HEAD,
+	/* A stream's message whole, up to 16 KiB; on recv it cannot grow. */
+	L45_STREAM_WHOLE,
+	/* Their number on send, and it changes nothing: the stream stays as it is on the wire. */
+	L45_STREAM_WATCH,
 };
 
+struct l45_module {
+	const char *name;
+	__u32 signature; /* of its streams' wire form; manifest.toml has it as text */
+	enum l45_kind kind;
+	l45_callback send;
+	l45_callback recv; /* none for L45_STREAM_WATCH */
+};
+
+/* A module file ends with one of these, no semicolon. `name` is the folder's. */
 #define L45_MODULE(module_name, send_callback, recv_callback) \
 	const struct l45_module l45_module = {                \
 		.name = #module_name,                         \
+		.kind = L45_DATAGRAM,                         \
 		.send = (send_callback),                      \
 		.recv = (recv_callback),                      \
 	};
+
+#define L45_STREAM_MODULE(module_name, module_kind, module_signature, send_callback, \
+			  recv_callback)                                             \
+	const struct l45_module l45_module = {                                       \
+		.name = #module_name,                                                \
+		.signature = (module_signature),                                     \
+		.kind = (module_kind),                                               \
+		.send = (send_callback),                                             \
+		.recv = (recv_callback),                                             \
+	};
+
+#include "message.h"
 #endif
 
 #endif

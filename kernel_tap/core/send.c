@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The send side of a stream: frames of what the application writes (states.h). */
+#include "attach.h"
+#include "stream.h"
+
+/* What the application offers in one call. */
+struct offer {
+	l45_copy copy;
+	void *source;
+	__u32 size;
+};
+
+/* What became of it. */
+struct outcome {
+	struct l45_attached_stream *by; /* who acts on it; NULL: it passes unchanged */
+	struct l45_msg msg;
+	__u32 taken; /* of the offer */
+};
+
+static int may_send(const struct l45_attached_stream *attached)
+{
+	return attached->switches & L45_MAY_SEND && !attached->left;
+}
+
+/* Whether what is sent now can open the stream. */
+static int can_open(const struct l45_flow *flow)
+{
+	int starts = flow->tx.state == L45_SEND_NEW &&
+		     (flow->role == L45_CONNECT || READ_ONCE(flow->rx.opened));
+
+	return starts || (READ_ONCE(flow->tx.go) && flow->tx.state != L45_SEND_FRAMED);
+}
+
+static const struct l45_instance *first_framed(const struct l45_flow *flow)
+{
+	for (__u32 i = 0; i < flow->count; i++)
+		if (may_send(&flow->attached[i]) && l45_is_framed(&flow->attached[i]))
+			return flow->attached[i].instance;
+	return NULL;
+}
+
+/* What the stream should be framed with while nobody new acts; NULL: plain. */
+static const struct l45_instance *settled(struct l45_flow *flow, int opens)
+{
+	struct l45_attached_stream *now = l45_flow_find(flow, flow->tx.current);
+
+	if (flow->tx.state == L45_SEND_FRAMED && now && may_send(now))
+		return flow->tx.current;
+	return flow->tx.state == L45_SEND_FRAMED || opens ? first_framed(flow) : NULL;
+}
+
+static int broken(struct l45_flow *flow, enum l45_fault fault)
+{
+	flow->tx.state = l45_send_next[flow->tx.state][L45_SEND_FAULT];
+	flow->tx.fault = fault;
+	return -EPIPE;
+}
+
+static void step(struct l45_flow *flow, enum l45_send_event event)
+{
+	flow->tx.state = l45_send_next[flow->tx.state][event];
+}
+
+/*
+ * Frames are written from back to front: a module's head ends where the frame's room ends, in front
+ * of it stands the header, in front of that what changes the customization.
+ */
+
+static void start_frame(struct l45_frame *frame)
+{
+	frame->head = frame->room + sizeof(frame->room);
+	frame->head_size = 0;
+	frame->body = NULL;
+	frame->body_size = 0;
+	frame->taken = 0;
+	frame->delay_ms = 0;
+}
+
+static __u8 *prepend(struct l45_frame *frame, __u32 size)
+{
+	frame->head -= size;
+	frame->head_size += size;
+	return frame->room + (frame->head - frame->room);
+}
+
+static void prepend_header(struct l45_frame *frame, enum l45_frame_type type, __u8 head,
+			   __u16 length)
+{
+	struct l45_header header = { .type = type, .head = head, .length = length };
+
+	l45_put_header(prepend(frame, L45_HEADER_SIZE), header);
+}
+
+static void prepend_mark(struct l45_flow *flow, const struct l45_instance *to,
+			 struct l45_frame *frame)
+{
+	__u8 *mark = prepend(frame, L45_MARK_SIZE);
+
+	if (READ_ONCE(flow->tx.go)) {
+		l45_put_mark(mark, L45_MARK_LIVE, flow->token, to);
+		flow->tx.go = 0;
+		flow->tx.armed = 0;
+	} else {
+		l45_put_mark(mark, L45_MARK_NEW, to->token, to);
+	}
+	for (__u32 i = 0; i < flow->count; i++)
+		if (l45_is_framed(&flow->attached[i]))
+			flow->attached[i].state[0] = 0;
+	step(flow, L45_SENT_MARK);
+}
+
+/* From the customization that the receiver decodes with to another; NULL is none. */
+static void change(struct l45_flow *flow, const struct l45_instance *to, struct l45_frame *frame)
+{
+	const struct l45_instance *from = flow->tx.current;
+
+	if (from == to)
+		return;
+	if (!from) {
+		prepend_mark(flow, to, frame);
+	} else if (to) {
+		l45_put_name(prepend(frame, L45_NAMED_SIZE), to);
+		prepend_header(frame, L45_FRAME_SWITCH, 0, L45_NAMED_SIZE);
+		step(flow, L45_SENT_FRAME);
+	} else {
+		prepend_header(frame, L45_FRAME_END, 0, 0);
+		step(flow, L45_SENT_END);
+	}
+	flow->tx.current = to;
+}
+
+static struct l45_msg message(struct l45_flow *flow, struct l45_attached_stream *attached,
+			      __u32 size)
+{
+	return (struct l45_msg){
+		.instance = attached->instance,
+		.process = flow->process,
+		.state = &attached->state[0],
+		.hidden = size,
+		.limit = size,
+		.taken = size,
+	};
+}
+
+/* The message as the module is shown it; negative where the application's bytes cannot be read. */
+static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
+		const struct offer *offer, struct l45_frame *frame, struct l45_msg *msg)
+{
+	enum l45_kind kind = attached->instance->module->kind;
+
+	if (kind == L45_STREAM_WATCH) {
+		*msg = message(flow, attached, offer->size);
+		return 0;
+	}
+	if (kind == L45_STREAM_HEAD) {
+		*msg = message(flow, attached, l45_min(offer->size, L45_HEAD_OFFER));
+		msg->limit = L45_CONTENT_MAX;
+		msg->buffer = frame->room + sizeof(frame->room) - L45_HEAD_MAX;
+		msg->size = L45_HEAD_MAX;
+		msg->start = L45_HEAD_MAX;
+		msg->divisible = 1;
+		return 0;
+	}
+	*msg = message(flow, attached, l45_min(offer->size, L45_WHOLE_OFFER));
+	msg->limit = L45_WHOLE_MAX;
+	msg->buffer = frame->buffer;
+	msg->size = L45_WHOLE_MAX;
+	msg->start = L45_ROOM;
+	msg->visible = msg->hidden;
+	msg->hidden = 0;
+	msg->divisible = 1;
+	return offer->copy(offer->source, msg->buffer + msg->start, msg->visible);
+}
+
+/* Ask in order; negative where nothing can be said. */
+static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_frame *frame,
+	       struct outcome *outcome)
+{
+	int framed = flow->tx.state == L45_SEND_FRAMED || can_open(flow);
+
+	outcome->by = NULL;
+	outcome->taken = offer->size;
+	for (__u32 i = 0; i < flow->count; i++) {
+		struct l45_attached_stream *attached = &flow->attached[i];
+		enum l45_verdict verdict;
+		int error;
+
+		if (!may_send(attached) || (l45_is_framed(attached) && !framed))
+			continue;
+		error = show(flow, attached, offer, frame, &outcome->msg);
+		if (error)
+			return error;
+		verdict = attached->instance->module->send(&outcome->msg);
+		/* What it was not shown, it has not refused. */
+		outcome->taken = l45_min(outcome->taken, outcome->msg.taken);
+		switch (l45_after(verdict, outcome->msg.changed)) {
+		case L45_FINISH:
+			outcome->by = attached;
+			return 0;
+		case L45_ASK:
+			attached->left = verdict == L45_LEAVE;
+			break;
+		case L45_FAIL:
+			flow->tx.errors++;
+			return 0;
+		case L45_FORWARD:
+			return 0;
+		default:
+			return broken(flow, L45_FAULT_MODULE);
+		}
+	}
+	return 0;
+}
+
+/* The application's bytes as they are: in a frame where the stream is framed, or opens. */
+static void pass(struct l45_flow *flow, __u32 size, struct l45_frame *frame)
+{
+	const struct l45_instance *to = settled(flow, can_open(flow));
+
+	if (to) {
+		size = l45_min(size, L45_CONTENT_MAX);
+		prepend_header(frame, L45_FRAME_PLAIN, 0, size);
+	}
+	change(flow, to, frame);
+	step(flow, to ? L45_SENT_FRAME : L45_SENT_PLAIN);
+	frame->body_size = size;
+	frame->taken = size;
+}
+
+/* What a module has made of them. */
+static void carry(struct l45_flow *flow, const struct outcome *outcome, struct l45_frame *frame)
+{
+	const struct l45_msg *msg = &outcome->msg;
+
+	if (outcome->by->instance->module->kind == L45_STREAM_HEAD) {
+		prepend(frame, msg->visible);
+		prepend_header(frame, L45_FRAME_DATA, msg->visible, l45_len(msg));
+		frame->body_size = msg->hidden;
+	} else {
+		prepend_header(frame, L45_FRAME_DATA, 0, msg->visible);
+		frame->body = l45_at(msg, 0);
+		frame->body_size = msg->visible;
+	}
+	change(flow, outcome->by->instance, frame);
+	step(flow, L45_SENT_FRAME);
+	frame->taken = msg->taken;
+}
+
+int l45_send(struct l45_flow *flow, l45_copy copy, void *source, __u32 size,
+	     struct l45_frame *frame)
+{
+	struct offer offer = { .copy = copy, .source = source, .size = size };
+	struct outcome outcome;
+	int error;
+
+	start_frame(frame);
+	if (flow->tx.state == L45_SEND_BROKEN)
+		return -EPIPE;
+	if (!size)
+		return -EINVAL;
+	if (flow->tx.passing) {
+		pass(flow, l45_min(size, flow->tx.passing), frame);
+		flow->tx.passing -= frame->taken;
+	} else {
+		error = ask(flow, &offer, frame, &outcome);
+		if (error)
+			return error;
+		if (outcome.by && l45_is_framed(outcome.by))
+			carry(flow, &outcome, frame);
+		else
+			pass(flow, outcome.taken, frame);
+		if (outcome.by) {
+			/* One that only watches was shown all of this write at once. */
+			flow->tx.passing = outcome.msg.taken - frame->taken;
+			frame->delay_ms = outcome.msg.delay_ms;
+		}
+	}
+	flow->tx.taken += frame->taken;
+	return 0;
+}
+
+int l45_send_control(struct l45_flow *flow, struct l45_frame *frame)
+{
+	start_frame(frame);
+	if (flow->tx.state == L45_SEND_BROKEN)
+		return -EPIPE;
+	change(flow, settled(flow, READ_ONCE(flow->tx.go) && can_open(flow)), frame);
+	return frame->head_size > 0;
+}
+
+int l45_send_needs_buffer(const struct l45_flow *flow)
+{
+	for (__u32 i = 0; i < flow->count; i++)
+		if (may_send(&flow->attached[i]) &&
+		    flow->attached[i].instance->module->kind == L45_STREAM_WHOLE)
+			return 1;
+	return 0;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the core needs of the place where it runs: memory, and time for modules that ask. It needs
+ * no randomness: tokens come from the NCO.
+ */
+#ifndef L45_CORE_SHIM_H
+#define L45_CORE_SHIM_H
+
+#include <linux/types.h>
+
+#ifdef __KERNEL__
+#include <linux/compiler.h>
+#include <linux/errno.h>
+#include <linux/ktime.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+static inline void *l45_allocate(__u32 size)
+{
+	return kvmalloc(size, GFP_KERNEL);
+}
+
+static inline void l45_release(void *memory)
+{
+	kvfree(memory);
+}
+
+static inline __u64 l45_clock_ns(void)
+{
+	return ktime_get_ns();
+}
+#else
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* As in the kernel: one access, for what another thread may read or write meanwhile. */
+#define READ_ONCE(x)	     (*(const volatile __typeof__(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile __typeof__(x) *)&(x) = (value))
+
+static inline void *l45_allocate(__u32 size)
+{
+	return malloc(size);
+}
+
+static inline void l45_release(void *memory)
+{
+	free(memory);
+}
+
+static inline __u64 l45_clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (__u64)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+#endif
+
+static inline __u32 l45_min(__u32 a, __u32 b)
+{
+	return a < b ? a : b;
+}
+
+#endif
