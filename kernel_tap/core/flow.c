@@ -109,7 +109,6 @@ void l45_flow_arm(struct l45_flow *flow, const __u8 token[L45_TOKEN], __u64 now,
 	flow->tx.armed = 1;
 	flow->rx.armed = 1;
 	flow->rx.late = 0;
-	flow->rx.hold_until = flow->window_until;
 	flow->rx.state = l45_receive_next[flow->rx.state][L45_RECEIVE_ARMED];
 }
 

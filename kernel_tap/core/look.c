@@ -210,6 +210,22 @@ static void lose_patience(struct l45_flow *flow)
 		l45_stop_looking(flow);
 }
 
+/* When what is held has been held too long; 0: nothing is. A new stream's mark has a time of its
+ * own, even if a window was over before its first byte came. */
+static __u64 patience_ends(struct l45_flow *flow, __u64 now)
+{
+	struct l45_receiver *rx = &flow->rx;
+	__u64 window_until = rx->armed ? flow->window_until : 0;
+
+	if (!rx->first)
+		return window_until;
+	if (!rx->held)
+		return 0;
+	if (!rx->hold_until)
+		rx->hold_until = now + L45_HOLD_NS;
+	return rx->hold_until > window_until ? rx->hold_until : window_until;
+}
+
 __u64 l45_receive_tick(struct l45_flow *flow, __u64 now)
 {
 	struct l45_receiver *rx = &flow->rx;
@@ -217,13 +233,12 @@ __u64 l45_receive_tick(struct l45_flow *flow, __u64 now)
 
 	if (rx->end_until && now >= rx->end_until)
 		lose_patience(flow);
-	if (rx->state == L45_RECEIVE_LOOK && rx->held && !rx->hold_until)
-		rx->hold_until = now + L45_HOLD_NS;
-	if (rx->state == L45_RECEIVE_LOOK && rx->hold_until && now >= rx->hold_until) {
+	if (rx->state == L45_RECEIVE_LOOK && !rx->late)
+		next = patience_ends(flow, now);
+	if (next && now >= next) {
 		rx->late = 1;
 		hand_over_held(rx, rx->held);
+		next = 0;
 	}
-	if (rx->state == L45_RECEIVE_LOOK && !rx->late)
-		next = rx->hold_until;
 	return l45_earlier(next, rx->end_until);
 }
