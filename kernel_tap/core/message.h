@@ -89,7 +89,8 @@ L45_CALL int l45_insert(struct l45_msg *msg, __u32 offset, __u32 size)
 		return -EMSGSIZE;
 	if (size <= before && (offset <= msg->visible / 2 || size > behind)) {
 		msg->start -= size;
-		memmove(l45_at(msg, 0), l45_at(msg, size), offset);
+		if (offset)
+			memmove(l45_at(msg, 0), l45_at(msg, size), offset);
 	} else {
 		memmove(l45_at(msg, offset + size), l45_at(msg, offset), msg->visible - offset);
 	}
@@ -108,7 +109,8 @@ L45_CALL int l45_remove(struct l45_msg *msg, __u32 offset, __u32 size)
 		return -EINVAL;
 	rest = msg->visible - offset - size;
 	if (offset <= rest || msg->hidden) {
-		memmove(l45_at(msg, size), l45_at(msg, 0), offset);
+		if (offset)
+			memmove(l45_at(msg, size), l45_at(msg, 0), offset);
 		msg->start += size;
 	} else {
 		memmove(l45_at(msg, offset), l45_at(msg, offset + size), rest);
@@ -128,14 +130,11 @@ L45_CALL int l45_process_name(const struct l45_msg *msg, char name[L45_NAME_SIZE
 
 static inline __u64 l45_param(const struct l45_msg *msg, __u32 offset, __u32 size)
 {
-	const struct l45_instance *instance = msg->instance;
 	__u64 value = 0;
 
-	if (!l45_within(instance->parameters_size, offset, size))
-		return 0;
-	for (__u32 i = 0; i < size; i++)
-		value |= (__u64)instance->parameters[offset + i] << (8 * i);
-	return value;
+	if (l45_within(msg->instance->parameters_size, offset, size))
+		memcpy(&value, msg->instance->parameters + offset, size);
+	return L45_LE64(value);
 }
 
 L45_CALL __u8 l45_param_u8(const struct l45_msg *msg, __u32 offset)

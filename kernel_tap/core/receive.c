@@ -18,21 +18,25 @@ static __u8 *take(struct wire *wire, __u32 size)
 	return taken;
 }
 
-/* The next `need` bytes: on the wire where all are there, else collected in `store`; NULL: not yet
- * complete. */
-static __u8 *collect(struct l45_receiver *rx, struct wire *wire, __u32 need, __u8 *store)
+static __u8 *collect_in(struct l45_receiver *rx, struct wire *wire, __u32 need, __u8 *store)
 {
-	__u32 more;
+	__u32 more = l45_min(need - rx->got, wire->size);
 
-	if (!rx->got && wire->size >= need)
-		return take(wire, need);
-	more = l45_min(need - rx->got, wire->size);
 	memcpy(store + rx->got, take(wire, more), more);
 	rx->got += more;
 	if (rx->got < need)
 		return NULL;
 	rx->got = 0;
 	return store;
+}
+
+/* The next `need` bytes: on the wire where all are there, else collected in `store`; NULL: not yet
+ * complete. */
+static inline __u8 *collect(struct l45_receiver *rx, struct wire *wire, __u32 need, __u8 *store)
+{
+	if (!rx->got && wire->size >= need)
+		return take(wire, need);
+	return collect_in(rx, wire, need, store);
 }
 
 static void expect_rest(struct l45_receiver *rx, __u32 size)
@@ -136,6 +140,8 @@ static void parse_rest(struct l45_receiver *rx, struct wire *wire, struct l45_sp
 	__u32 size = l45_min(rx->rest, wire->size);
 
 	l45_give(app, take(wire, size), size);
+	/* The next header is needed as soon as these are copied, and often far away. */
+	__builtin_prefetch(wire->at);
 	expect_rest(rx, rx->rest - size);
 }
 

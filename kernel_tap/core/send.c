@@ -110,12 +110,10 @@ static void prepend_mark(struct l45_flow *flow, const struct l45_instance *to,
 }
 
 /* From the customization that the receiver decodes with to another; NULL is none. */
-static void change(struct l45_flow *flow, const struct l45_instance *to, struct l45_frame *frame)
+static void change_to(struct l45_flow *flow, const struct l45_instance *to, struct l45_frame *frame)
 {
 	const struct l45_instance *from = flow->tx.current;
 
-	if (from == to)
-		return;
 	if (!from) {
 		prepend_mark(flow, to, frame);
 	} else if (to) {
@@ -129,39 +127,38 @@ static void change(struct l45_flow *flow, const struct l45_instance *to, struct 
 	flow->tx.current = to;
 }
 
-static struct l45_msg message(struct l45_flow *flow, struct l45_attached_stream *attached,
-			      __u32 size)
+static inline void change(struct l45_flow *flow, const struct l45_instance *to,
+			  struct l45_frame *frame)
 {
-	return (struct l45_msg){
-		.instance = attached->instance,
-		.process = flow->process,
-		.state = &attached->state[0],
-		.hidden = size,
-		.limit = size,
-		.taken = size,
-	};
+	if (flow->tx.current != to)
+		change_to(flow, to, frame);
 }
 
-/* The message as the module is shown it; negative where the application's bytes cannot be read. */
-static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
-		const struct offer *offer, struct l45_frame *frame, struct l45_msg *msg)
+/* A message of `size` bytes of which nothing can be seen, nor can it grow. Filled in place: a copy
+ * of a structure that was just written waits for the writes. */
+static void start_message(struct l45_msg *msg, struct l45_flow *flow,
+			  struct l45_attached_stream *attached, __u32 size)
 {
-	enum l45_kind kind = attached->instance->module->kind;
+	memset(msg, 0, sizeof(*msg));
+	msg->instance = attached->instance;
+	msg->process = flow->process;
+	msg->state = &attached->state[0];
+	msg->hidden = size;
+	msg->limit = size;
+	msg->taken = size;
+}
 
-	if (kind == L45_STREAM_WATCH) {
-		*msg = message(flow, attached, offer->size);
-		return 0;
-	}
-	if (kind == L45_STREAM_HEAD) {
-		*msg = message(flow, attached, l45_min(offer->size, L45_HEAD_OFFER));
-		msg->limit = L45_CONTENT_MAX;
-		msg->buffer = frame->room + sizeof(frame->room) - L45_HEAD_MAX;
-		msg->size = L45_HEAD_MAX;
-		msg->start = L45_HEAD_MAX;
-		msg->divisible = 1;
-		return 0;
-	}
-	*msg = message(flow, attached, l45_min(offer->size, L45_WHOLE_OFFER));
+static void show_head(struct l45_msg *msg, struct l45_frame *frame)
+{
+	msg->limit = L45_CONTENT_MAX;
+	msg->buffer = frame->room + sizeof(frame->room) - L45_HEAD_MAX;
+	msg->size = L45_HEAD_MAX;
+	msg->start = L45_HEAD_MAX;
+	msg->divisible = 1;
+}
+
+static int show_whole(struct l45_msg *msg, struct l45_frame *frame, const struct offer *offer)
+{
 	msg->limit = L45_WHOLE_MAX;
 	msg->buffer = frame->buffer;
 	msg->size = L45_WHOLE_MAX;
@@ -169,7 +166,25 @@ static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
 	msg->visible = msg->hidden;
 	msg->hidden = 0;
 	msg->divisible = 1;
-	return offer->copy(offer->source, msg->buffer + msg->start, msg->visible);
+	return offer->copy(offer->source, l45_at(msg, 0), msg->visible);
+}
+
+/* The message as the module is shown it; negative where the application's bytes cannot be read. */
+static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
+		const struct offer *offer, struct l45_frame *frame, struct l45_msg *msg)
+{
+	switch (attached->instance->module->kind) {
+	case L45_STREAM_HEAD:
+		start_message(msg, flow, attached, l45_min(offer->size, L45_HEAD_OFFER));
+		show_head(msg, frame);
+		return 0;
+	case L45_STREAM_WHOLE:
+		start_message(msg, flow, attached, l45_min(offer->size, L45_WHOLE_OFFER));
+		return show_whole(msg, frame, offer);
+	default:
+		start_message(msg, flow, attached, offer->size);
+		return 0;
+	}
 }
 
 /* Ask in order; negative where nothing can be said. */

@@ -33,20 +33,24 @@ struct l45_header {
 	__u16 length;
 };
 
+/* By one access: four single bytes would be waited for when they are read as one. */
 static inline void l45_put_header(__u8 bytes[L45_HEADER_SIZE], struct l45_header header)
 {
-	bytes[0] = header.type;
-	bytes[1] = header.head;
-	bytes[2] = header.length >> 8;
-	bytes[3] = header.length & 0xff;
+	__u32 word = L45_BE32((__u32)header.type << 24 | header.head << 16 | header.length);
+
+	memcpy(bytes, &word, sizeof(word));
 }
 
 static inline struct l45_header l45_get_header(const __u8 bytes[L45_HEADER_SIZE])
 {
+	__u32 word;
+
+	memcpy(&word, bytes, sizeof(word));
+	word = L45_BE32(word);
 	return (struct l45_header){
-		.type = bytes[0],
-		.head = bytes[1],
-		.length = bytes[2] << 8 | bytes[3],
+		.type = word >> 24,
+		.head = word >> 16 & 0xff,
+		.length = word & 0xffff,
 	};
 }
 

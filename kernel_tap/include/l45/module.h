@@ -21,15 +21,18 @@
 
 #define L45_NAME_SIZE 16 /* TASK_COMM_LEN: 15 characters and a NUL */
 
-/* Integers in network order, for structures that are stored into or loaded from a message. */
+/* Integers in network order (BE) or in that of parameters (LE), for structures that are stored into
+ * or loaded from a message. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define L45_BE16(x) ((__u16)__builtin_bswap16(x))
 #define L45_BE32(x) ((__u32)__builtin_bswap32(x))
 #define L45_BE64(x) ((__u64)__builtin_bswap64(x))
+#define L45_LE64(x) ((__u64)(x))
 #else
 #define L45_BE16(x) ((__u16)(x))
 #define L45_BE32(x) ((__u32)(x))
 #define L45_BE64(x) ((__u64)(x))
+#define L45_LE64(x) ((__u64)__builtin_bswap64(x))
 #endif
 
 /* What a callback answers. With all but DONE it must have left the message as it was: a message
