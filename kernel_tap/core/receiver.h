@@ -14,6 +14,9 @@ static inline int l45_receive_broken(struct l45_flow *flow, enum l45_fault fault
 {
 	l45_receive_step(flow, L45_RECEIVE_FAULT);
 	flow->rx.fault = fault;
+	/* What is left of a mark is nobody's. */
+	flow->rx.held = 0;
+	flow->rx.shown = 0;
 	return fault == L45_FAULT_MEMORY ? -ENOMEM : -EPROTO;
 }
 
