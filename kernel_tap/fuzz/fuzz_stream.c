@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Fuzz target: two endpoints, joined by a transport that splits as the input says. The input
+ * attaches customizations to both, then does one thing after the other: an application writes, the
+ * transport delivers, customizations are switched on and off, live streams are armed.
+ *
+ * Oracle: what an application reads is what the other wrote, in order, and in the end all of it.
+ * Both ends are always ready to receive, and a nonce stands in no payload, as it is promised to.
+ */
+#include <l45_user.h>
+
+#include "fuzz.h"
+#include "modules.h"
+
+#define CUSTOMIZATIONS 4
+#define WINDOW	       1000
+#define WRITTEN_MAX    (1 << 17) /* by an application */
+#define WIRE_MAX       (6 << 20) /* stream_tag can make 33 bytes of one */
+
+struct side {
+	struct l45_endpoint *endpoint;
+	const struct l45_instance *attached[CUSTOMIZATIONS];
+	__u8 written[WRITTEN_MAX];
+	__u32 written_size;
+	__u32 read; /* of it, by the other side's application */
+	__u8 wire[WIRE_MAX];
+	__u32 wire_start, wire_size; /* sent, and not delivered yet */
+};
+
+static struct side sides[2];
+static struct l45_instance customizations[CUSTOMIZATIONS];
+static __u32 customizations_count;
+static __u8 nonce[L45_TOKEN];
+static __u64 now;
+
+static struct side *other(struct side *side)
+{
+	return side == sides ? sides + 1 : sides;
+}
+
+static int is_broken(const struct side *side)
+{
+	return l45_endpoint_state(side->endpoint, L45_SEND) == L45_SEND_BROKEN;
+}
+
+/* So that no input can hold the token that it leads to. */
+static void make_token(const __u8 *bytes, __u32 size, __u8 token[L45_TOKEN])
+{
+	__u64 hash = 0xcbf29ce484222325; /* FNV-1a */
+
+	while (size--)
+		hash = (hash ^ *bytes++) * 0x100000001b3;
+	memcpy(token, &hash, sizeof(hash));
+}
+
+static void put_on_wire(struct side *side, const void *bytes, __u32 size)
+{
+	CHECK(size <= WIRE_MAX - side->wire_size);
+	if (size)
+		memcpy(side->wire + side->wire_size, bytes, size);
+	side->wire_size += size;
+}
+
+static int no_copy(void *source, void *to, __u32 size)
+{
+	(void)source, (void)to, (void)size;
+	return -EFAULT;
+}
+
+/* The application's bytes cannot be read: nothing has happened, unless nobody wanted to. */
+static int is_refused(struct side *side, __u32 size, struct l45_frame *frame)
+{
+	struct l45_flow *flow = l45_endpoint_flow(side->endpoint);
+	__u8 state = flow->tx.state, buffer[L45_WHOLE_MAX];
+	int error;
+
+	frame->buffer = buffer;
+	error = l45_send(flow, no_copy, NULL, size, frame);
+	CHECK(error != -EFAULT || (state == flow->tx.state && !frame->head_size));
+	return error == -EFAULT;
+}
+
+static void send_all(struct side *side, const __u8 *app, __u32 size, int refuse)
+{
+	struct l45_frame frame = { 0 };
+	int error;
+
+	for (; size; app += frame.taken, size -= frame.taken) {
+		if (!refuse || is_refused(side, size, &frame))
+			error = l45_endpoint_send(side->endpoint, app, size, &frame);
+		else
+			error = is_broken(side) ? -EPIPE : 0;
+		CHECK(!error || (error == -EPIPE && is_broken(side)));
+		if (error)
+			return;
+		CHECK(frame.taken && frame.taken <= size);
+		put_on_wire(side, frame.head, frame.head_size);
+		put_on_wire(side, frame.body ? frame.body : app, frame.body_size);
+		side->written_size += frame.taken;
+	}
+}
+
+static void write_app(struct side *side, const __u8 *app, __u32 size, int refuse)
+{
+	__u8 *written = side->written + side->written_size;
+
+	if (size > WRITTEN_MAX - side->written_size)
+		return;
+	if (size)
+		memcpy(written, app, size);
+	send_all(side, written, size, refuse);
+}
+
+static void write_repeated(struct side *side, struct input *input, __u32 size, int refuse)
+{
+	static __u8 app[1 << 16];
+
+	for (__u32 i = 0; i < size; i++)
+		app[i] = input->size ? input->bytes[i % input->size] : i;
+	write_app(side, app, size, refuse);
+}
+
+static void control(struct side *side)
+{
+	struct l45_frame frame;
+	int result = l45_send_control(l45_endpoint_flow(side->endpoint), &frame);
+
+	CHECK(result >= 0 || is_broken(side));
+	if (result < 0)
+		return;
+	CHECK(!frame.body_size && !frame.taken && result == (frame.head_size > 0));
+	put_on_wire(side, frame.head, frame.head_size);
+}
+
+static void read_all(struct side *from, __u32 room)
+{
+	static __u8 app[1 << 16];
+	struct l45_endpoint *endpoint = other(from)->endpoint;
+	int size;
+
+	while ((size = l45_endpoint_read(endpoint, app, room)) > 0) {
+		CHECK((__u32)size <= from->written_size - from->read);
+		CHECK(!memcmp(app, from->written + from->read, size));
+		from->read += size;
+	}
+	CHECK(!size || size == -ENODATA);
+}
+
+static void deliver(struct side *from, __u32 size, __u32 room)
+{
+	__u32 space;
+	__u8 *to = l45_endpoint_space(other(from)->endpoint, &space);
+
+	size = l45_min(l45_min(size, from->wire_size - from->wire_start), space);
+	memcpy(to, from->wire + from->wire_start, size);
+	from->wire_start += size;
+	l45_endpoint_filled(other(from)->endpoint, size);
+	read_all(from, room);
+	l45_flow_tick(l45_endpoint_flow(other(from)->endpoint), now);
+}
+
+static void deliver_all(void)
+{
+	for (__u32 i = 0; i < 2; i++)
+		while (sides[i].wire_start < sides[i].wire_size)
+			deliver(&sides[i], L45_ENDPOINT_WIRE, L45_ENDPOINT_WIRE);
+}
+
+/* A mark that would be taken. */
+static void make_mark(__u8 mark[L45_MARK_SIZE], int new)
+{
+	if (new)
+		l45_put_mark(mark, L45_MARK_NEW, customizations[0].token, &customizations[0]);
+	else
+		l45_put_mark(mark, L45_MARK_LIVE, nonce, &customizations[0]);
+}
+
+/* Its begin, and then what does not go on like one. */
+static void write_likeness(struct side *side, __u8 choice)
+{
+	__u8 mark[L45_MARK_SIZE];
+	__u32 size = 1 + (choice >> 1) % L45_MARK_SIZE;
+
+	make_mark(mark, choice & 1);
+	mark[size - 1] ^= 0x80;
+	write_app(side, mark, size, 0);
+}
+
+static void attach(struct side *side, __u32 index, __u8 choice)
+{
+	struct l45_endpoint *endpoint = side->endpoint;
+	__u8 switches = L45_MAY_RECEIVE | (choice & 1 ? L45_MAY_SEND : 0);
+
+	side->attached[index] =
+		l45_endpoint_attach(endpoint, &customizations[index], choice >> 1, switches);
+	CHECK(side->attached[index]);
+	CHECK(!l45_endpoint_attach(endpoint, &customizations[index], 0, 0) && errno == EEXIST);
+}
+
+static void set(struct side *side, __u32 index, __u8 choice)
+{
+	__u8 switches = L45_MAY_RECEIVE | (choice & 1 ? L45_MAY_SEND : 0);
+
+	CHECK(!l45_flow_set(l45_endpoint_flow(side->endpoint), side->attached[index], choice >> 1,
+			    switches));
+}
+
+/* Detached from both ends or none, while nothing is under way. */
+static void detach(__u32 index, __u8 choice)
+{
+	const struct l45_flow *flow;
+
+	deliver_all();
+	for (__u32 i = 0; i < 2; i++) {
+		flow = l45_endpoint_flow(sides[i].endpoint);
+		if (flow->tx.current == sides[i].attached[index] ||
+		    flow->rx.current == sides[i].attached[index]) {
+			CHECK(l45_endpoint_detach(sides[i].endpoint, sides[i].attached[index]) ==
+			      -EBUSY);
+			return;
+		}
+	}
+	for (__u32 i = 0; i < 2; i++) {
+		CHECK(!l45_endpoint_detach(sides[i].endpoint, sides[i].attached[index]));
+		CHECK(l45_flow_set(l45_endpoint_flow(sides[i].endpoint), sides[i].attached[index],
+				   0, 0) == -ENOENT);
+		attach(&sides[i], index, choice);
+	}
+}
+
+/* Both ends, with a nonce of its own each time, while nothing is under way. */
+static void arm(void)
+{
+	deliver_all();
+	nonce[0]++;
+	for (__u32 i = 0; i < 2; i++)
+		l45_flow_arm(l45_endpoint_flow(sides[i].endpoint), nonce, now, WINDOW);
+}
+
+static void close_windows(void)
+{
+	deliver_all();
+	now += WINDOW;
+	for (__u32 i = 0; i < 2; i++) {
+		struct l45_flow *flow = l45_endpoint_flow(sides[i].endpoint);
+
+		l45_flow_tick(flow, now);
+		CHECK(l45_flow_go(flow, now) < 0 && !flow->tx.go);
+		read_all(other(&sides[i]), L45_ENDPOINT_WIRE);
+	}
+}
+
+static void disarm(void)
+{
+	deliver_all();
+	for (__u32 i = 0; i < 2; i++) {
+		l45_flow_disarm(l45_endpoint_flow(sides[i].endpoint));
+		read_all(other(&sides[i]), L45_ENDPOINT_WIRE);
+	}
+}
+
+enum act {
+	ACT_WRITE,
+	ACT_WRITE_LONG,
+	ACT_WRITE_LIKENESS,
+	ACT_CONTROL,
+	ACT_DELIVER,
+	ACT_DELIVER_LONG,
+	ACT_SET,
+	ACT_DETACH,
+	ACT_ARM,
+	ACT_GO,
+	ACT_CLOSE_WINDOWS,
+	ACT_DISARM,
+	ACTS,
+};
+
+static void act(struct input *input)
+{
+	__u8 what = choose(input), how = choose(input);
+	struct side *side = &sides[what >> 7];
+	int refuse = what >> 6 & 1;
+
+	switch (what % (1 << 6) % ACTS) {
+	case ACT_WRITE:
+		write_repeated(side, input, how, refuse);
+		break;
+	case ACT_WRITE_LONG:
+		write_repeated(side, input, how * 257, refuse);
+		break;
+	case ACT_WRITE_LIKENESS:
+		write_likeness(side, how);
+		break;
+	case ACT_CONTROL:
+		control(side);
+		break;
+	case ACT_DELIVER:
+		deliver(side, 1 + how % 16, 1 + how / 16);
+		break;
+	case ACT_DELIVER_LONG:
+		deliver(side, 1 + how * 100, 1 + how * 10);
+		break;
+	case ACT_SET:
+		set(side, how % customizations_count, choose(input));
+		break;
+	case ACT_DETACH:
+		detach(how % customizations_count, choose(input));
+		break;
+	case ACT_ARM:
+		arm();
+		break;
+	case ACT_GO:
+		l45_flow_go(l45_endpoint_flow(side->endpoint), now);
+		break;
+	case ACT_CLOSE_WINDOWS:
+		close_windows();
+		break;
+	case ACT_DISARM:
+		disarm();
+		break;
+	}
+}
+
+static void open_sides(struct input *input, const __u8 token[L45_TOKEN])
+{
+	static const enum l45_role roles[2][2] = { { L45_CONNECT, L45_ACCEPT },
+						   { L45_JOIN, L45_JOIN } };
+	const enum l45_role *role = roles[choose(input) & 1];
+	char process[L45_NAME_SIZE];
+
+	choose_text(input, process, sizeof(process));
+	customizations_count = 1 + choose(input) % CUSTOMIZATIONS;
+	for (__u32 i = 0; i < 2; i++) {
+		sides[i].endpoint = l45_endpoint_new(role[i], process);
+		sides[i].written_size = sides[i].read = 0;
+		sides[i].wire_start = sides[i].wire_size = 0;
+	}
+	for (__u32 i = 0; i < customizations_count; i++) {
+		struct l45_instance *instance = &customizations[i];
+
+		instance->module = modules[choose(input) % MODULES_COUNT];
+		instance->epoch = i;
+		memcpy(instance->token, token, L45_TOKEN);
+		instance->parameters_size = choose(input) % (L45_PARAMETERS_MAX + 1);
+		choose_bytes(input, instance->parameters, instance->parameters_size);
+		for (__u32 j = 0; j < 2; j++)
+			attach(&sides[j], i, choose(input));
+	}
+}
+
+/* The application of `side` closes; a write of the begin of a mark may be its last. */
+static void finish(struct side *side, __u8 choice)
+{
+	__u8 mark[L45_MARK_SIZE];
+
+	make_mark(mark, choice & 1);
+	write_app(side, mark, (choice >> 1) % L45_MARK_SIZE, 0);
+	deliver_all();
+	l45_endpoint_ended(other(side)->endpoint);
+	read_all(side, L45_ENDPOINT_WIRE);
+	CHECK(side->read == side->written_size);
+}
+
+int LLVMFuzzerTestOneInput(const __u8 *bytes, size_t size)
+{
+	struct input input = { .bytes = bytes, .size = size };
+	__u32 acts;
+
+	now = 1;
+	make_token(bytes, size, nonce);
+	open_sides(&input, nonce);
+	for (acts = choose(&input); acts; acts--)
+		act(&input);
+	for (__u32 i = 0; i < 2; i++)
+		finish(&sides[i], choose(&input));
+	for (__u32 i = 0; i < 2; i++)
+		l45_endpoint_free(sides[i].endpoint);
+	return 0;
+}
