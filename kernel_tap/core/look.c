@@ -193,7 +193,8 @@ int l45_look(struct l45_flow *flow, const __u8 *wire, __u32 size, struct l45_spa
 
 	if (used < 0)
 		return used;
-	if (rx->late)
+	/* What follows may complete it: it has not waited before that is looked at. */
+	if (rx->late && (__u32)used == size)
 		hand_over_held(rx, rx->held);
 	if (rx->given_size)
 		l45_take_given(rx, app);
