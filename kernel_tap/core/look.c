@@ -181,8 +181,15 @@ static int start_looking(struct l45_flow *flow, const __u8 *wire, __u32 size, st
 
 void l45_take_given(struct l45_receiver *rx, struct l45_span *app)
 {
-	l45_give(app, rx->given, rx->given_size);
-	rx->given_size = 0;
+	l45_give(app, rx->given + rx->given_taken, rx->given_size - rx->given_taken);
+	rx->given_taken = rx->given_size;
+}
+
+void l45_forget_given(struct l45_receiver *rx)
+{
+	rx->given_size -= rx->given_taken;
+	memmove(rx->given, rx->given + rx->given_taken, rx->given_size);
+	rx->given_taken = 0;
 }
 
 int l45_look(struct l45_flow *flow, const __u8 *wire, __u32 size, struct l45_span *app)
@@ -196,7 +203,7 @@ int l45_look(struct l45_flow *flow, const __u8 *wire, __u32 size, struct l45_spa
 	/* What follows may complete it: it has not waited before that is looked at. */
 	if (rx->late && (__u32)used == size)
 		hand_over_held(rx, rx->held);
-	if (rx->given_size)
+	if (l45_has_given(rx))
 		l45_take_given(rx, app);
 	return used;
 }

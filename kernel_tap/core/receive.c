@@ -225,7 +225,8 @@ int l45_receive(struct l45_flow *flow, __u8 *wire, __u32 size, struct l45_span *
 	l45_give(app, NULL, 0);
 	if (rx->whole)
 		release_whole(rx);
-	if (rx->given_size) {
+	l45_forget_given(rx);
+	if (l45_has_given(rx)) {
 		l45_take_given(rx, app);
 		return 0;
 	}
@@ -246,7 +247,7 @@ __u32 l45_receive_verbatim(const struct l45_flow *flow)
 {
 	const struct l45_receiver *rx = &flow->rx;
 
-	if (rx->given_size)
+	if (l45_has_given(rx))
 		return 0;
 	if (rx->state == L45_RECEIVE_PLAIN)
 		return ~0u;
@@ -286,10 +287,11 @@ int l45_receive_end(struct l45_flow *flow, struct l45_span *app)
 	struct l45_receiver *rx = &flow->rx;
 
 	l45_give(app, NULL, 0);
+	l45_forget_given(rx);
 	if (rx->state == L45_RECEIVE_FRAMED && (rx->part != L45_PART_HEADER || rx->got))
 		return l45_receive_broken(flow, L45_FAULT_CUT);
 	l45_stop_looking(flow);
-	if (rx->given_size)
+	if (l45_has_given(rx))
 		l45_take_given(rx, app);
 	return 0;
 }

@@ -33,6 +33,14 @@ void l45_stop_looking(struct l45_flow *flow);
 int l45_look(struct l45_flow *flow, const __u8 *wire, __u32 size, struct l45_span *app);
 
 /* What was held back and can be handed over. */
+static inline int l45_has_given(const struct l45_receiver *rx)
+{
+	return rx->given_size > rx->given_taken;
+}
+
 void l45_take_given(struct l45_receiver *rx, struct l45_span *app);
+
+/* The application has read what it was handed. */
+void l45_forget_given(struct l45_receiver *rx);
 
 #endif

@@ -80,8 +80,9 @@ struct l45_receiver {
 	__u8 held;   /* bytes in `mark` */
 	__u8 shown;  /* of them, handed over already */
 	__u8 mark[L45_MARK_SIZE];
-	__u8 given[L45_MARK_SIZE]; /* held back before, to be handed over now */
+	__u8 given[2 * L45_MARK_SIZE]; /* held back before, to be handed over now */
 	__u8 given_size;
+	__u8 given_taken; /* of them, handed over by the last l45_receive: they must stay there */
 	__u8 unit[L45_HEAD_MAX]; /* a header, head or name that is incomplete */
 	const struct l45_instance *current;
 	__u8 *whole; /* L45_WHOLE_MAX bytes while they are needed, else NULL */
@@ -190,8 +191,8 @@ struct l45_span {
 
 /*
  * Take some of the bytes that the transport has; returns how many. What they give the application
- * is in `app`, good until the next call on this flow and as long as `wire` is: it can lie in there,
- * and modules work on `wire` in place. To be called until it takes nothing and gives nothing.
+ * is in `app`, good until the next l45_receive* on this flow and as long as `wire` is: it can lie in
+ * there, and modules work on `wire` in place. To be called until it takes nothing and gives nothing.
  * -EPROTO: the peer broke the format, `flow->rx.fault` says how; -ENOMEM breaks it as well.
  */
 int l45_receive(struct l45_flow *flow, __u8 *wire, __u32 size, struct l45_span *app);
