@@ -212,10 +212,9 @@ int l45_look(struct l45_flow *flow, const __u8 *wire, __u32 size, struct l45_spa
 static void lose_patience(struct l45_flow *flow)
 {
 	flow->rx.end_until = 0;
+	/* Else go on: its mark, and its end behind it, may still be on their way. */
 	if (flow->rx.state == L45_RECEIVE_FRAMED)
 		l45_receive_broken(flow, L45_FAULT_SILENT);
-	else
-		l45_stop_looking(flow);
 }
 
 /* When what is held has been held too long; 0: nothing is. A new stream's mark has a time of its
