@@ -288,8 +288,11 @@ int l45_receive_end(struct l45_flow *flow, struct l45_span *app)
 
 	l45_give(app, NULL, 0);
 	l45_forget_given(rx);
-	if (rx->state == L45_RECEIVE_FRAMED && (rx->part != L45_PART_HEADER || rx->got))
-		return l45_receive_broken(flow, L45_FAULT_CUT);
+	if (rx->state == L45_RECEIVE_FRAMED) {
+		if (rx->part != L45_PART_HEADER || rx->got)
+			return l45_receive_broken(flow, L45_FAULT_CUT);
+		end_stream(flow); /* a silent peer is one that could still speak */
+	}
 	l45_stop_looking(flow);
 	if (l45_has_given(rx))
 		l45_take_given(rx, app);
