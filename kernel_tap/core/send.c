@@ -53,6 +53,7 @@ static int broken(struct l45_flow *flow, enum l45_fault fault)
 {
 	flow->tx.state = l45_send_next[flow->tx.state][L45_SEND_FAULT];
 	flow->tx.fault = fault;
+	flow->tx.current = NULL;
 	return -EPIPE;
 }
 
