@@ -6,12 +6,12 @@
  * written `-`, and so is a process that is not known. The parameters of the customization, packed
  * (wire/manifest.py), are the command's only argument, in hexadecimal.
  */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "l45_user.h"
+#include "text.h"
 
 extern const struct l45_module l45_module;
 
@@ -21,33 +21,6 @@ static const char *const verdicts[] = {
 	[L45_DONE] = "done", [L45_NEXT] = "next",   [L45_PASS] = "pass",
 	[L45_DROP] = "drop", [L45_LEAVE] = "leave", [L45_ERROR] = "error",
 };
-
-static int digit(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *found = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
-
-	return found ? (int)(found - digits) : -1;
-}
-
-/* Bytes that `text` stands for, at most `size`, or -1 where it is not such hexadecimal. */
-static long from_hex(const char *text, __u8 *bytes, size_t size)
-{
-	size_t count = strlen(text) / 2;
-
-	if (!strcmp(text, "-"))
-		return 0;
-	if (strlen(text) % 2 || count > size)
-		return -1;
-	for (size_t i = 0; i < count; i++) {
-		int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return -1;
-		bytes[i] = high << 4 | low;
-	}
-	return count;
-}
 
 static void answer(int verdict, const __u8 *bytes, __u32 size)
 {
