@@ -3,11 +3,11 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.l45-setup
-C_SOURCES = $(shell find kernel_tap -name '*.[ch]')
+C_SOURCES = $(shell find kernel_tap bench -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build demo lab test lint unit clean
+.PHONY: help setup system build demo lab test lint unit bench-core clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ lint: setup ## ruff, mypy, clang-format, luacheck
 	@clang-format --dry-run --Werror $(C_SOURCES)
 	@setup/luacheck.sh
 	@echo "lint: clean"
+
+bench-core: setup ## Measure the stream core and the modules in user space, beside memcpy
+	@$(MAKE) --no-print-directory -s -C kernel_tap/user
+	@$(MAKE) --no-print-directory -s -C bench
+	@$(BIN)/python -m bench.core
 
 clean: ## Remove build outputs and the Python environment
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

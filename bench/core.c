@@ -69,8 +69,9 @@ static int copy_source(void *source, void *to, __u32 size)
 	return 0;
 }
 
-static __u32 gather(__u8 *to, const struct l45_frame *frame, const __u8 *app)
+static __u32 gather(__u8 *to, const struct l45_frame *frame, const __u8 *app, __u32 size)
 {
+	l45_prefetch(app + frame->taken, size - frame->taken);
 	memcpy(to, frame->head, frame->head_size);
 	memcpy(to + frame->head_size, frame->body ? frame->body : app, frame->body_size);
 	return frame->head_size + frame->body_size;
@@ -99,7 +100,8 @@ static __u64 send_stream(struct bench *bench, __u8 *to, __u64 size)
 			if (l45_send(&flow, copy_source, bench->app + at + done,
 				     bench->write - done, &frame))
 				fail("the module did not take a write");
-			made = gather(to + place, &frame, bench->app + at + done);
+			made = gather(to + place, &frame, bench->app + at + done,
+				      bench->write - done);
 			all += made;
 			place = place + made < size ? place + made : 0;
 		}

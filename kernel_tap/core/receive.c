@@ -140,8 +140,7 @@ static void parse_rest(struct l45_receiver *rx, struct wire *wire, struct l45_sp
 	__u32 size = l45_min(rx->rest, wire->size);
 
 	l45_give(app, take(wire, size), size);
-	/* The next header is needed as soon as these are copied, and often far away. */
-	__builtin_prefetch(wire->at);
+	l45_prefetch(wire->at, wire->size);
 	expect_rest(rx, rx->rest - size);
 }
 

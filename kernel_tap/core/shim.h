@@ -58,6 +58,14 @@ static inline __u64 l45_clock_ns(void)
 }
 #endif
 
+/* Have bytes brought near that are copied soon, at most as many as a frame of usual size has:
+ * between two copies there is work to do, and without asking the memory would rest meanwhile. */
+static inline void l45_prefetch(const __u8 *at, __u32 size)
+{
+	for (__u32 i = 0; i < size && i < 1024; i += 64)
+		__builtin_prefetch(at + i);
+}
+
 static inline __u32 l45_min(__u32 a, __u32 b)
 {
 	return a < b ? a : b;

@@ -22,35 +22,46 @@ static struct pattern pattern(const struct l45_msg *msg)
 	return pattern;
 }
 
-static int combine_bytes(struct l45_msg *msg, __u32 offset, const struct pattern *key)
+/* Pieces of `size` bytes, as many as there are from `offset` on; returns where they end. */
+static inline __u32 combine_pieces(struct l45_msg *msg, __u32 offset, __u32 size,
+				   const struct pattern *key)
+{
+	struct pattern piece;
+
+	for (; offset + size <= l45_len(msg); offset += size) {
+		if (l45_load(msg, offset, &piece, size))
+			break;
+		for (__u32 i = 0; i < size / 4; i++)
+			piece.words[i] ^= key->words[i];
+		if (l45_store(msg, offset, &piece, size))
+			break;
+	}
+	return offset;
+}
+
+/* The last bytes, fewer than a word of the key. */
+static __u32 combine_rest(struct l45_msg *msg, __u32 offset, const struct pattern *key)
 {
 	const __u8 *keys = (const __u8 *)key->words;
 	__u8 byte;
 
 	for (; offset < l45_len(msg); offset++) {
 		if (l45_load(msg, offset, &byte, 1))
-			return -1;
-		byte ^= keys[offset % sizeof(*key)];
+			break;
+		byte ^= keys[offset % 4];
 		if (l45_store(msg, offset, &byte, 1))
-			return -1;
+			break;
 	}
-	return 0;
+	return offset;
 }
 
 static enum l45_verdict combine(struct l45_msg *msg)
 {
-	struct pattern key = pattern(msg), piece;
-	__u32 offset = 0;
+	struct pattern key = pattern(msg);
+	__u32 offset = combine_pieces(msg, 0, sizeof(key), &key);
 
-	for (; offset + sizeof(piece) <= l45_len(msg); offset += sizeof(piece)) {
-		if (l45_load(msg, offset, &piece, sizeof(piece)))
-			return L45_ERROR;
-		for (int i = 0; i < 16; i++)
-			piece.words[i] ^= key.words[i];
-		if (l45_store(msg, offset, &piece, sizeof(piece)))
-			return L45_ERROR;
-	}
-	return combine_bytes(msg, offset, &key) ? L45_ERROR : L45_DONE;
+	offset = combine_pieces(msg, offset, sizeof(key.words[0]), &key);
+	return combine_rest(msg, offset, &key) == l45_len(msg) ? L45_DONE : L45_ERROR;
 }
 
 L45_STREAM_MODULE(stream_xor, L45_STREAM_WHOLE, SIGNATURE, combine, combine)

@@ -1,0 +1,1 @@
+"""Measurements, as ratios to the plain system in the same run."""
