@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import errno
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ class Customization:
     parameters: tuple[tuple[str, int], ...] = ()
 
     def _instance(self) -> _Instance:
-        packed = pack_parameters(load(self.module.manifest), dict(self.parameters))
+        packed = pack_parameters(_manifest(self.module.manifest), dict(self.parameters))
         return _Instance(
             self.module.address,
             self.epoch,
@@ -242,6 +243,9 @@ class Endpoint:
             Fault(self._core.l45_endpoint_fault(self._self, 0)),
             Fault(self._core.l45_endpoint_fault(self._self, 1)),
         )
+
+
+_manifest = functools.cache(load)
 
 
 def _check(result: int) -> int:
