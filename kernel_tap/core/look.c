@@ -95,7 +95,6 @@ static void open_stream(struct l45_flow *flow, const struct l45_attached_stream 
 	l45_receive_step(flow, L45_RECEIVED_MARK);
 	rx->current = found->instance;
 	rx->part = L45_PART_HEADER;
-	WRITE_ONCE(rx->opened, 1);
 	rx->first = 0;
 	rx->held = 0;
 	rx->shown = 0;
@@ -106,6 +105,8 @@ static void open_stream(struct l45_flow *flow, const struct l45_attached_stream 
 		if (flow->tx.armed)
 			WRITE_ONCE(flow->tx.go, 1);
 		rx->armed = 0;
+	} else {
+		WRITE_ONCE(rx->opened, 1);
 	}
 }
 

@@ -74,7 +74,7 @@ struct l45_receiver {
 	__u8 fault;
 	__u8 first; /* no byte was handed over: a new stream's mark may stand here */
 	__u8 armed;
-	__u8 opened; /* a mark was seen */
+	__u8 opened; /* a new stream's mark was seen */
 	__u8 late;   /* time is up: hold nothing back */
 	__u8 part;   /* enum l45_part */
 	__u8 held;   /* bytes in `mark` */
