@@ -141,6 +141,17 @@ def test_a_live_mark_at_the_begin_of_a_new_connection(kit: Kit, pair: Pair) -> N
     assert pair.server.control() == LIVE_MARK
 
 
+def test_a_live_mark_does_not_let_a_new_stream_begin(kit: Kit) -> None:
+    with kit.pair(Role.JOIN, Role.ACCEPT) as pair:
+        pair.attach(kit.xor, 1)
+        for end in (pair.client, pair.server):
+            end.arm(LIVE, 0, WINDOW)
+        pair.client.go(0)
+        pair.server.tick(WINDOW)
+        assert give(pair.server, pair.client.control()) == b""
+        assert pair.server.write(b"ab") == b"ab"
+
+
 @pytest.mark.parametrize("kind", [b"N", b"L"])
 def test_a_mark_with_another_token_or_kind_is_payload(live: Pair, kind: bytes) -> None:
     other = wire.mark(b"SXOR", kind=kind, token=LIVE if kind == b"N" else AGAIN)
