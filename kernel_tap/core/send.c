@@ -104,10 +104,15 @@ static void prepend_mark(struct l45_flow *flow, const struct l45_instance *to,
 	} else {
 		l45_put_mark(mark, L45_MARK_NEW, to->token, to);
 	}
+	step(flow, L45_SENT_MARK);
+}
+
+/* What modules keep begins with 0 on each stream, as it does at the receiver with each mark. */
+static void forget_states(struct l45_flow *flow)
+{
 	for (__u32 i = 0; i < flow->count; i++)
 		if (l45_is_framed(&flow->attached[i]))
 			flow->attached[i].state[0] = 0;
-	step(flow, L45_SENT_MARK);
 }
 
 /* From the customization that the receiver decodes with to another; NULL is none. */
@@ -124,6 +129,7 @@ static void change_to(struct l45_flow *flow, const struct l45_instance *to, stru
 	} else {
 		prepend_header(frame, L45_FRAME_END, 0, 0);
 		step(flow, L45_SENT_END);
+		forget_states(flow);
 	}
 	flow->tx.current = to;
 }

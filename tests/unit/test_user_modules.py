@@ -13,7 +13,7 @@ from tests import vectors
 from tests.user_target import MESSAGE_MAX, Line, Module, build, run
 from wire.manifest import load
 
-MODULES = sorted(path.parent.name for path in vectors.MODULES.glob("*/vectors.toml"))
+MODULES = vectors.modules("vector")
 TAG_SIZE = 20
 
 messages = st.one_of(
