@@ -191,9 +191,10 @@ struct l45_span {
 
 /*
  * Take some of the bytes that the transport has; returns how many. What they give the application
- * is in `app`, good until the next l45_receive* on this flow and as long as `wire` is: it can lie in
- * there, and modules work on `wire` in place. To be called until it takes nothing and gives nothing.
- * -EPROTO: the peer broke the format, `flow->rx.fault` says how; -ENOMEM breaks it as well.
+ * is in `app`, good until the next l45_receive* on this flow and as long as `wire` is: it can lie
+ * in there, and modules work on `wire` in place. To be called until it takes nothing and gives
+ * nothing. -EPROTO: the peer broke the format, `flow->rx.fault` says how; -ENOMEM breaks it as
+ * well.
  */
 int l45_receive(struct l45_flow *flow, __u8 *wire, __u32 size, struct l45_span *app);
 
