@@ -14,11 +14,16 @@ from tests.user_target import build
 from tests.vectors import Stream
 from wire.manifest import load
 
-CASES = [
-    pytest.param(module, stream, id=f"{module}: {stream.name}")
+STREAMS = [
+    (module, stream)
     for module in vectors.modules("stream")
     for stream in vectors.load_streams(module)
 ]
+
+
+def each(streams: list[tuple[str, Stream]]) -> pytest.MarkDecorator:
+    names = [f"{module}: {stream.name}" for module, stream in streams]
+    return pytest.mark.parametrize(("module", "stream"), streams, ids=names)
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +59,20 @@ def receive(end: Endpoint, wire: bytes, size: int) -> tuple[bytes, str | None]:
     return read, None
 
 
-@pytest.mark.parametrize(("module", "stream"), CASES)
+@each(STREAMS)
 @pytest.mark.parametrize("size", [65536, 7, 1])
 def test_received(built: Path, module: str, stream: Stream, size: int) -> None:
     with closing(endpoint(built, Role.ACCEPT, module, stream)) as end:
         assert receive(end, stream.wire, size) == (stream.received, stream.fault)
 
 
-@pytest.mark.parametrize(("module", "stream"), [c for c in CASES if c.values[1].kind == "valid"])
+@each([(m, s) for m, s in STREAMS if s.kind == "valid"])
 def test_sent(built: Path, module: str, stream: Stream) -> None:
     with closing(endpoint(built, Role.CONNECT, module, stream)) as end:
         assert b"".join(end.write(write) for write in stream.writes) == stream.wire
 
 
-@pytest.mark.parametrize(("module", "stream"), [c for c in CASES if c.values[1].delays])
+@each([(m, s) for m, s in STREAMS if s.delays])
 def test_delays(built: Path, module: str, stream: Stream) -> None:
     with closing(endpoint(built, Role.CONNECT, module, stream)) as end:
         assert [end.send(write).delay_ms for write in stream.writes] == stream.delays

@@ -103,7 +103,7 @@ typedef enum l45_verdict (*l45_callback)(struct l45_msg *msg);
  * where there are not so many, after the first change, and on datagrams. */
 L45_CALL int l45_split(struct l45_msg *msg, __u32 size);
 
-/* A number that the customization keeps for this direction of this stream; 0 at the stream's mark. */
+/* A number that the customization keeps for this direction of the stream; 0 at its mark. */
 L45_CALL __u64 l45_state(const struct l45_msg *msg);
 L45_CALL void l45_set_state(struct l45_msg *msg, __u64 value);
 
