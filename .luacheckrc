@@ -2,6 +2,6 @@
 std = "lua52"
 max_line_length = false -- labels and meanings come from manifests
 read_globals = {
-  "base", "Dissector", "DissectorTable", "ENC_UTF_8", "expert", "Pref", "Proto", "ProtoExpert",
-  "ProtoField", "UInt64",
+  "base", "bit", "ByteArray", "Dissector", "DissectorTable", "ENC_UTF_8", "expert", "Field", "ftypes",
+  "Pref", "Proto", "ProtoExpert", "ProtoField", "register_postdissector", "UInt64",
 }

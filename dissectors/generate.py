@@ -16,6 +16,10 @@ from wire.manifest import INTEGER_BYTES, Bits, Manifest, ManifestError, WireFiel
 
 MODULES = Path(__file__).parent.parent / "kernel_tap" / "modules"
 
+STREAM = Path(__file__).parent / "stream"
+STREAM_PARTS = ("frames.lua", "segments.lua", "content.lua", "show.lua", "main.lua")
+"""The dissector of frames, one chunk of Lua in parts; each uses the ones before it."""
+
 PROTO_FIELDS = {
     "u8": "uint8",
     "u16": "uint16",
@@ -39,16 +43,19 @@ class DissectorError(ValueError):
 def generate(manifest: Manifest) -> str:
     """Return the dissector of a module as Lua source.
 
-    Raises DissectorError for a module that cannot be seen on the wire, and for TCP yet.
+    Each of a stream module brings the dissector of the frames along, which is there once however
+    many are loaded. Raises DissectorError for a module that cannot be seen on the wire.
     """
     if manifest.wire is None:
         raise DissectorError(
             f"module {manifest.name} leaves no trace on the wire: there is nothing to dissect"
         )
-    if manifest.transport != "udp":
-        raise DissectorError(f"{manifest.name}: only UDP wire formats have dissectors yet")
-    template = _environment().get_template("dissector.lua.j2")
-    return template.render(manifest=manifest, prefix=f"l45.{manifest.name}", integers=INTEGER_BYTES)
+    environment = _environment()
+    values = {"manifest": manifest, "prefix": f"l45.{manifest.name}", "integers": INTEGER_BYTES}
+    if manifest.transport == "udp":
+        return environment.get_template("dissector.lua.j2").render(values)
+    shared = "".join((STREAM / name).read_text(encoding="utf-8") for name in STREAM_PARTS)
+    return environment.get_template("stream.lua.j2").render(values, shared=shared)
 
 
 def _environment() -> jinja2.Environment:

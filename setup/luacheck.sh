@@ -10,7 +10,7 @@ command -v luacheck >/dev/null || {
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for module in "$top"/kernel_tap/modules/*/; do
-	grep -q '^transport = "udp"' "$module/manifest.toml" || continue
+	grep -q '^\[wire\]' "$module/manifest.toml" || continue # nothing to dissect
 	name=$(basename "$module")
 	"$top/.venv/bin/python" -m dissectors.generate "$module" -o "$scratch/$name.lua"
 done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,9 @@ class Tshark:
             options += ["-X", f"lua_script:{script}"]
         return options
 
-    def text(self, datagrams: list[pcap.Datagram], *options: str) -> str:
+    def text(self, packets: Sequence[pcap.Packet], *options: str) -> str:
         """Return what tshark prints of a capture; fails where it complains of anything."""
-        capture = pcap.write(self.home / "capture.pcap", datagrams)
+        capture = pcap.write(self.home / "capture.pcap", packets)
         result = subprocess.run(
             ["tshark", "-n", "-r", capture, *options],
             env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
@@ -45,17 +46,17 @@ class Tshark:
         assert "Lua Error" not in result.stdout, result.stdout
         return result.stdout
 
-    def layers(self, datagrams: list[pcap.Datagram], *options: str) -> list[dict[str, Any]]:
+    def layers(self, packets: Sequence[pcap.Packet], *options: str) -> list[dict[str, Any]]:
         """Return the protocol layers of each frame."""
-        printed = self.text(datagrams, "-T", "json", "--no-duplicate-keys", *options)
+        printed = self.text(packets, "-T", "json", "--no-duplicate-keys", *options)
         return [packet["_source"]["layers"] for packet in json.loads(printed)]
 
     def fields(
-        self, datagrams: list[pcap.Datagram], names: list[str], *options: str
+        self, packets: Sequence[pcap.Packet], names: list[str], *options: str
     ) -> list[list[str]]:
         """Return the named fields of each frame that is shown."""
         wanted = [argument for name in names for argument in ("-e", name)]
-        printed = self.text(datagrams, "-T", "fields", *wanted, *options)
+        printed = self.text(packets, "-T", "fields", *wanted, *options)
         return [line.split("\t") for line in printed.splitlines()]
 
 
