@@ -7,7 +7,7 @@ C_SOURCES = $(shell find kernel_tap bench -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build demo lab test lint unit bench-core clean
+.PHONY: help setup system build user demo lab test lint unit fuzz bench-core clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(STAMP): requirements.txt pyproject.toml $(wildcard setup/*) | system
 
 build: | system
 	@$(MAKE) --no-print-directory -s -C kernel_tap
+
+user: setup ## Build modules for user space and l45-peer, into build/user
+	@$(MAKE) --no-print-directory -s -C kernel_tap/user user peer
 
 demo: setup ## Play the dissertation's middlebox demonstration (root)
 	@$(BIN)/python -m mininet_topos.demo
@@ -44,10 +47,16 @@ lint: setup ## ruff, mypy, clang-format, luacheck
 	@setup/luacheck.sh
 	@echo "lint: clean"
 
-bench-core: setup ## Measure the stream core and the modules in user space, beside memcpy
-	@$(MAKE) --no-print-directory -s -C kernel_tap/user
+bench-core: user ## Measure the stream core and the modules in user space, beside memcpy
 	@$(MAKE) --no-print-directory -s -C bench
 	@$(BIN)/python -m bench.core
+
+# FUZZ_SECONDS says it in seconds.
+HOURS ?= 1
+fuzz: setup ## Fuzz the stream core and the modules for HOURS=1
+	@$(MAKE) --no-print-directory -s -C kernel_tap/fuzz
+	@kernel_tap/fuzz/fuzz.sh build/fuzz/bin \
+		$${FUZZ_SECONDS:-$$(awk 'BEGIN { print int(3600 * $(HOURS)) }')} build/fuzz
 
 clean: ## Remove build outputs and the Python environment
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

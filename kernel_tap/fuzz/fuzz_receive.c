@@ -7,6 +7,7 @@
  * nothing happens in between, that is what the model gets.
  */
 #include <l45_user.h>
+#include <receiver.h>
 
 #include "fuzz.h"
 #include "model.h"
@@ -135,9 +136,9 @@ static void check_bounds(const struct l45_flow *flow)
 
 	CHECK(rx->held <= L45_MARK_SIZE && rx->shown <= rx->held);
 	CHECK(rx->held < L45_MARK_SIZE || rx->state == L45_RECEIVE_BROKEN);
-	CHECK(rx->given_size < L45_MARK_SIZE);
+	CHECK(rx->given_size <= sizeof(rx->given) && rx->given_taken <= rx->given_size);
 	CHECK(rx->got < (rx->part == L45_PART_WHOLE ? L45_WHOLE_MAX : sizeof(rx->unit)));
-	CHECK(!rx->current == (rx->state != L45_RECEIVE_FRAMED) || rx->state == L45_RECEIVE_BROKEN);
+	CHECK(!rx->current == (rx->state != L45_RECEIVE_FRAMED));
 	CHECK(!rx->fault == (rx->state != L45_RECEIVE_BROKEN));
 }
 
@@ -152,7 +153,7 @@ static void feed_directly(struct feeder *feeder, const __u8 *wire, __u32 size)
 	memcpy(at, wire, size);
 	do {
 		__u32 needs = l45_receive_needs(flow), before = size;
-		int framed = flow->rx.state == L45_RECEIVE_FRAMED && !flow->rx.given_size;
+		int framed = flow->rx.state == L45_RECEIVE_FRAMED && !l45_has_given(&flow->rx);
 
 		used = l45_receive(flow, at, size, &app);
 		check_bounds(flow);

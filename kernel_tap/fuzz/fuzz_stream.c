@@ -70,11 +70,12 @@ static int no_copy(void *source, void *to, __u32 size)
 /* The application's bytes cannot be read: nothing has happened, unless nobody wanted to. */
 static int is_refused(struct side *side, __u32 size, struct l45_frame *frame)
 {
+	static __u8 buffer[L45_WHOLE_MAX];
 	struct l45_flow *flow = l45_endpoint_flow(side->endpoint);
-	__u8 state = flow->tx.state, buffer[L45_WHOLE_MAX];
+	__u8 state = flow->tx.state;
 	int error;
 
-	frame->buffer = buffer;
+	frame->buffer = l45_send_needs_buffer(flow) ? buffer : NULL;
 	error = l45_send(flow, no_copy, NULL, size, frame);
 	CHECK(error != -EFAULT || (state == flow->tx.state && !frame->head_size));
 	return error == -EFAULT;
@@ -111,12 +112,17 @@ static void write_app(struct side *side, const __u8 *app, __u32 size, int refuse
 	send_all(side, written, size, refuse);
 }
 
+/* The input's front, as often as it takes. */
 static void write_repeated(struct side *side, struct input *input, __u32 size, int refuse)
 {
 	static __u8 app[1 << 16];
+	__u32 done = l45_min(input->size, size), more;
 
-	for (__u32 i = 0; i < size; i++)
-		app[i] = input->size ? input->bytes[i % input->size] : i;
+	memcpy(app, done ? input->bytes : (const __u8 *)"?", done ? done : 1);
+	for (done = done ? done : 1; done < size; done += more) {
+		more = l45_min(done, size - done);
+		memcpy(app + done, app, more);
+	}
 	write_app(side, app, size, refuse);
 }
 
@@ -132,21 +138,29 @@ static void control(struct side *side)
 	put_on_wire(side, frame.head, frame.head_size);
 }
 
-static void read_all(struct side *from, __u32 room)
+/* The application at the other end reads once; returns whether it got something. */
+static int read_some(struct side *from, __u32 room)
 {
 	static __u8 app[1 << 16];
-	struct l45_endpoint *endpoint = other(from)->endpoint;
-	int size;
+	int size = l45_endpoint_read(other(from)->endpoint, app, room);
 
-	while ((size = l45_endpoint_read(endpoint, app, room)) > 0) {
-		CHECK((__u32)size <= from->written_size - from->read);
-		CHECK(!memcmp(app, from->written + from->read, size));
-		from->read += size;
-	}
-	CHECK(!size || size == -ENODATA);
+	CHECK(size >= 0 || size == -ENODATA);
+	if (size <= 0)
+		return 0;
+	CHECK((__u32)size <= from->written_size - from->read);
+	CHECK(!memcmp(app, from->written + from->read, size));
+	from->read += size;
+	return 1;
 }
 
-static void deliver(struct side *from, __u32 size, __u32 room)
+static void read_all(struct side *from, __u32 room)
+{
+	while (read_some(from, room))
+		;
+}
+
+/* To where the other end's application can read it. */
+static void carry(struct side *from, __u32 size)
 {
 	__u32 space;
 	__u8 *to = l45_endpoint_space(other(from)->endpoint, &space);
@@ -155,8 +169,28 @@ static void deliver(struct side *from, __u32 size, __u32 room)
 	memcpy(to, from->wire + from->wire_start, size);
 	from->wire_start += size;
 	l45_endpoint_filled(other(from)->endpoint, size);
+}
+
+static void tick(struct side *side)
+{
+	__u64 again = l45_flow_tick(l45_endpoint_flow(side->endpoint), now);
+
+	CHECK(!again || again > now);
+}
+
+static void deliver(struct side *from, __u32 size, __u32 room)
+{
+	carry(from, size);
 	read_all(from, room);
-	l45_flow_tick(l45_endpoint_flow(other(from)->endpoint), now);
+	tick(other(from));
+}
+
+/* To an application that is slow. */
+static void deliver_unread(struct side *from, __u32 size, __u32 room)
+{
+	carry(from, size);
+	read_some(from, room);
+	tick(other(from));
 }
 
 static void deliver_all(void)
@@ -164,6 +198,8 @@ static void deliver_all(void)
 	for (__u32 i = 0; i < 2; i++)
 		while (sides[i].wire_start < sides[i].wire_size)
 			deliver(&sides[i], L45_ENDPOINT_WIRE, L45_ENDPOINT_WIRE);
+	for (__u32 i = 0; i < 2; i++)
+		read_all(&sides[i], L45_ENDPOINT_WIRE);
 }
 
 /* A mark that would be taken. */
@@ -205,27 +241,38 @@ static void set(struct side *side, __u32 index, __u8 choice)
 			    switches));
 }
 
-/* Detached from both ends or none, while nothing is under way. */
-static void detach(__u32 index, __u8 choice)
+static int is_framed_with(const struct side *side, const struct l45_instance *instance)
 {
-	const struct l45_flow *flow;
+	const struct l45_flow *flow = l45_endpoint_flow(side->endpoint);
 
+	return flow->tx.current == instance || flow->rx.current == instance;
+}
+
+static void attach_anew(struct side *side, __u32 index, __u8 choice)
+{
+	const struct l45_instance *old = side->attached[index];
+	struct l45_flow *flow = l45_endpoint_flow(side->endpoint);
+
+	CHECK(!l45_endpoint_detach(side->endpoint, old));
+	CHECK(l45_flow_detach(flow, old) == -ENOENT);
+	CHECK(l45_flow_set(flow, old, 0, 0) == -ENOENT);
+	attach(side, index, choice);
+}
+
+/* At both ends or none, while nothing is under way. */
+static void replace(__u32 index, __u8 choice)
+{
 	deliver_all();
 	for (__u32 i = 0; i < 2; i++) {
-		flow = l45_endpoint_flow(sides[i].endpoint);
-		if (flow->tx.current == sides[i].attached[index] ||
-		    flow->rx.current == sides[i].attached[index]) {
-			CHECK(l45_endpoint_detach(sides[i].endpoint, sides[i].attached[index]) ==
-			      -EBUSY);
+		const struct l45_instance *old = sides[i].attached[index];
+
+		if (is_framed_with(&sides[i], old)) {
+			CHECK(l45_endpoint_detach(sides[i].endpoint, old) == -EBUSY);
 			return;
 		}
 	}
-	for (__u32 i = 0; i < 2; i++) {
-		CHECK(!l45_endpoint_detach(sides[i].endpoint, sides[i].attached[index]));
-		CHECK(l45_flow_set(l45_endpoint_flow(sides[i].endpoint), sides[i].attached[index],
-				   0, 0) == -ENOENT);
-		attach(&sides[i], index, choice);
-	}
+	for (__u32 i = 0; i < 2; i++)
+		attach_anew(&sides[i], index, choice);
 }
 
 /* Both ends, with a nonce of its own each time, while nothing is under way. */
@@ -244,8 +291,9 @@ static void close_windows(void)
 	for (__u32 i = 0; i < 2; i++) {
 		struct l45_flow *flow = l45_endpoint_flow(sides[i].endpoint);
 
-		l45_flow_tick(flow, now);
-		CHECK(l45_flow_go(flow, now) < 0 && !flow->tx.go);
+		CHECK(l45_flow_go(flow, now) < 0);
+		tick(&sides[i]);
+		CHECK(!flow->tx.go);
 		read_all(other(&sides[i]), L45_ENDPOINT_WIRE);
 	}
 }
@@ -266,8 +314,9 @@ enum act {
 	ACT_CONTROL,
 	ACT_DELIVER,
 	ACT_DELIVER_LONG,
+	ACT_DELIVER_UNREAD,
 	ACT_SET,
-	ACT_DETACH,
+	ACT_REPLACE,
 	ACT_ARM,
 	ACT_GO,
 	ACT_CLOSE_WINDOWS,
@@ -300,11 +349,14 @@ static void act(struct input *input)
 	case ACT_DELIVER_LONG:
 		deliver(side, 1 + how * 100, 1 + how * 10);
 		break;
+	case ACT_DELIVER_UNREAD:
+		deliver_unread(side, 1 + how, 1 + how % 16);
+		break;
 	case ACT_SET:
 		set(side, how % customizations_count, choose(input));
 		break;
-	case ACT_DETACH:
-		detach(how % customizations_count, choose(input));
+	case ACT_REPLACE:
+		replace(how % customizations_count, choose(input));
 		break;
 	case ACT_ARM:
 		arm();

@@ -61,6 +61,7 @@ static __u32 find_mark(struct model *model, __u32 from, const struct l45_instanc
 		if (*found && model->size - at >= 20) {
 			if (live)
 				model->armed = NULL;
+			memset(model->states, 0, sizeof(model->states));
 			return at + 20;
 		}
 		if (*found && !model->ended)
@@ -79,16 +80,24 @@ static const struct l45_instance *named(const struct model *model, const __u8 *n
 	return NULL;
 }
 
+static __u64 *state_of(struct model *model, const struct l45_instance *instance)
+{
+	__u32 i = 0;
+
+	while (model->ready[i] != instance)
+		i++;
+	return &model->states[i];
+}
+
 /* What the module makes of `shown` bytes, with `hidden` bytes behind them. */
 static enum l45_fault restore(struct model *model, const struct l45_instance *by, const __u8 *bytes,
 			      __u32 shown, __u32 hidden)
 {
-	__u64 state = 0;
 	__u8 *copy = malloc(shown);
 	struct l45_msg msg = {
 		.instance = by,
 		.process = "",
-		.state = &state,
+		.state = state_of(model, by),
 		.buffer = copy,
 		.size = shown,
 		.visible = shown,

@@ -7,6 +7,7 @@
 
 struct model {
 	const struct l45_instance *ready[L45_ATTACHED_MAX]; /* to receive */
+	__u64 states[L45_ATTACHED_MAX];			    /* theirs */
 	__u32 count;
 	int is_new;	   /* a mark of a new stream may stand at the begin */
 	const __u8 *armed; /* token of live marks, or NULL */

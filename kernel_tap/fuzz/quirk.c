@@ -47,6 +47,12 @@ static enum l45_verdict grow(struct l45_msg *msg, __u32 offset)
 	return L45_DONE;
 }
 
+/* Where the number stands of a message that had so many bytes. */
+static __u32 number_place(__u32 length)
+{
+	return 1 + length / 3;
+}
+
 /* A head of 1 to 255 zero bytes. */
 static enum l45_verdict put_head(struct l45_msg *msg)
 {
@@ -71,10 +77,15 @@ static enum l45_verdict send_head(struct l45_msg *msg)
 	return what < QUIRKS && what ? verdicts[what] : put_head(msg);
 }
 
-/* A zero byte at the front, some of any value and their number at the end. */
+/*
+ * A zero byte at the front, the message's number further behind, some more and their number at the
+ * end.
+ */
 static enum l45_verdict send_whole(struct l45_msg *msg)
 {
 	__u8 what = choice(msg, 0) % (4 * QUIRKS), behind = choice(msg, 1);
+	__u8 number = l45_state(msg);
+	__u32 place;
 
 	if (behind % 4 == 0)
 		l45_split(msg, 1 + l45_len(msg) / 2);
@@ -82,12 +93,16 @@ static enum l45_verdict send_whole(struct l45_msg *msg)
 		return spoil(msg);
 	if (what && what < QUIRKS && what != QUIRK_KEEP && what != QUIRK_GROW)
 		return verdicts[what];
-	if (l45_insert(msg, 0, 1) || l45_insert(msg, l45_len(msg), behind + 1) ||
+	place = number_place(l45_len(msg));
+	if (l45_insert(msg, 0, 1) || l45_insert(msg, place, 1) ||
+	    l45_insert(msg, l45_len(msg), behind + 1) || l45_store(msg, place, &number, 1) ||
 	    l45_store(msg, l45_len(msg) - 1, &behind, 1))
 		return L45_ERROR;
+	l45_set_state(msg, number + 1);
 	return L45_DONE;
 }
 
+/* The last byte first, so that others move. */
 static enum l45_verdict restore_head(struct l45_msg *msg)
 {
 	__u8 byte;
@@ -95,17 +110,26 @@ static enum l45_verdict restore_head(struct l45_msg *msg)
 
 	while (!l45_load(msg, size, &byte, 1))
 		size++;
-	return l45_remove(msg, 0, size) ? L45_ERROR : L45_DONE;
+	if (l45_remove(msg, size - 1, 1) || (size > 1 && l45_remove(msg, 0, size - 1)))
+		return L45_ERROR;
+	return L45_DONE;
 }
 
 static enum l45_verdict restore_whole(struct l45_msg *msg)
 {
-	__u8 behind;
+	__u32 length = l45_len(msg), place;
+	__u8 behind, number;
 
-	if (l45_load(msg, l45_len(msg) - 1, &behind, 1) || l45_len(msg) < behind + 2u)
+	if (l45_load(msg, length - 1, &behind, 1) || length < behind + 4u)
 		return L45_ERROR;
-	if (l45_remove(msg, l45_len(msg) - behind - 1, behind + 1) || l45_remove(msg, 0, 1))
+	length -= behind + 3;
+	place = number_place(length);
+	if (l45_load(msg, place, &number, 1) || number != (__u8)l45_state(msg))
 		return L45_ERROR;
+	if (l45_remove(msg, length + 2, behind + 1) || l45_remove(msg, place, 1) ||
+	    l45_remove(msg, 0, 1))
+		return L45_ERROR;
+	l45_set_state(msg, number + 1);
 	return L45_DONE;
 }
 
