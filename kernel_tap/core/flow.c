@@ -95,7 +95,7 @@ int l45_flow_detach(struct l45_flow *flow, const struct l45_instance *instance)
 
 	if (!place)
 		return -ENOENT;
-	if (flow->tx.current == instance || flow->rx.current == instance)
+	if (flow->tx.in_use == instance || flow->rx.in_use == instance)
 		return -EBUSY;
 	take(flow, place);
 	return 0;

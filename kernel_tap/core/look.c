@@ -93,7 +93,7 @@ static void open_stream(struct l45_flow *flow, const struct l45_attached_stream 
 	struct l45_receiver *rx = &flow->rx;
 
 	l45_receive_step(flow, L45_RECEIVED_MARK);
-	rx->current = found->instance;
+	rx->in_use = found->instance;
 	rx->part = L45_PART_HEADER;
 	rx->first = 0;
 	rx->held = 0;

@@ -49,7 +49,7 @@ static int begin_data(struct l45_flow *flow, struct l45_header header)
 {
 	struct l45_receiver *rx = &flow->rx;
 
-	if (rx->current->module->kind == L45_STREAM_HEAD) {
+	if (rx->in_use->module->kind == L45_STREAM_HEAD) {
 		expect_rest(rx, header.length - header.head);
 		if (header.head)
 			rx->part = L45_PART_HEAD;
@@ -69,7 +69,7 @@ static void end_stream(struct l45_flow *flow)
 	struct l45_receiver *rx = &flow->rx;
 
 	l45_receive_step(flow, L45_RECEIVED_END);
-	rx->current = NULL;
+	rx->in_use = NULL;
 	rx->end_until = 0;
 	if (rx->armed)
 		l45_receive_step(flow, L45_RECEIVE_ARMED);
@@ -105,9 +105,9 @@ static int parse_header(struct l45_flow *flow, struct wire *wire)
 static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 		   struct l45_span *app)
 {
-	struct l45_attached_stream *attached = l45_flow_find(flow, flow->rx.current);
+	struct l45_attached_stream *attached = l45_flow_find(flow, flow->rx.in_use);
 	struct l45_msg msg = {
-		.instance = flow->rx.current,
+		.instance = flow->rx.in_use,
 		.process = flow->process,
 		.state = &attached->state[1],
 		.buffer = bytes,
@@ -116,7 +116,7 @@ static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 		.hidden = hidden,
 		.limit = size + hidden,
 	};
-	enum l45_verdict verdict = flow->rx.current->module->recv(&msg);
+	enum l45_verdict verdict = flow->rx.in_use->module->recv(&msg);
 
 	if (l45_after(verdict, msg.changed) != L45_FINISH)
 		return l45_receive_broken(flow, L45_FAULT_MODULE);
@@ -175,7 +175,7 @@ static int parse_name(struct l45_flow *flow, struct wire *wire)
 		    !l45_is_named(bytes, attached->instance))
 			continue;
 		l45_receive_step(flow, L45_RECEIVED_FRAME);
-		rx->current = attached->instance;
+		rx->in_use = attached->instance;
 		rx->part = L45_PART_HEADER;
 		return 0;
 	}

@@ -14,7 +14,7 @@ static inline int l45_receive_broken(struct l45_flow *flow, enum l45_fault fault
 {
 	l45_receive_step(flow, L45_RECEIVE_FAULT);
 	flow->rx.fault = fault;
-	flow->rx.current = NULL;
+	flow->rx.in_use = NULL;
 	/* What is left of a mark is nobody's. */
 	flow->rx.held = 0;
 	flow->rx.shown = 0;

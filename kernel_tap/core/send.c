@@ -42,10 +42,10 @@ static const struct l45_instance *first_framed(const struct l45_flow *flow)
 /* What the stream should be framed with while nobody new acts; NULL: plain. */
 static const struct l45_instance *settled(struct l45_flow *flow, int opens)
 {
-	struct l45_attached_stream *now = l45_flow_find(flow, flow->tx.current);
+	struct l45_attached_stream *now = l45_flow_find(flow, flow->tx.in_use);
 
 	if (flow->tx.state == L45_SEND_FRAMED && now && may_send(now))
-		return flow->tx.current;
+		return flow->tx.in_use;
 	return flow->tx.state == L45_SEND_FRAMED || opens ? first_framed(flow) : NULL;
 }
 
@@ -53,7 +53,7 @@ static int broken(struct l45_flow *flow, enum l45_fault fault)
 {
 	flow->tx.state = l45_send_next[flow->tx.state][L45_SEND_FAULT];
 	flow->tx.fault = fault;
-	flow->tx.current = NULL;
+	flow->tx.in_use = NULL;
 	return -EPIPE;
 }
 
@@ -118,7 +118,7 @@ static void forget_states(struct l45_flow *flow)
 /* From the customization that the receiver decodes with to another; NULL is none. */
 static void change_to(struct l45_flow *flow, const struct l45_instance *to, struct l45_frame *frame)
 {
-	const struct l45_instance *from = flow->tx.current;
+	const struct l45_instance *from = flow->tx.in_use;
 
 	if (!from) {
 		prepend_mark(flow, to, frame);
@@ -131,13 +131,13 @@ static void change_to(struct l45_flow *flow, const struct l45_instance *to, stru
 		step(flow, L45_SENT_END);
 		forget_states(flow);
 	}
-	flow->tx.current = to;
+	flow->tx.in_use = to;
 }
 
 static inline void change(struct l45_flow *flow, const struct l45_instance *to,
 			  struct l45_frame *frame)
 {
-	if (flow->tx.current != to)
+	if (flow->tx.in_use != to)
 		change_to(flow, to, frame);
 }
 

@@ -12,8 +12,8 @@
  *
  * Send side. The customizations attached to the flow are asked in order; the first that takes the
  * application's message gives it its wire form, and a frame carries it. What the receiver decodes
- * with is what the last mark or switch named (`current`). Whoever takes a message and is not
- * current is switched to in front of it; that is a rotation. Who is current and may send no more
+ * with is what the last mark or switch named (`in_use`). Whoever takes a message and is not
+ * in use is switched to in front of it; that is a rotation. Who is in use and may send no more
  * is replaced by the next that may, or, if there is none, by an end frame; both go out without
  * waiting for the application (l45_send_control).
  *

@@ -54,7 +54,7 @@ struct l45_sender {
 	__u8 fault;
 	__u8 armed;
 	__u8 go;
-	const struct l45_instance *current; /* while FRAMED: what the receiver decodes with */
+	const struct l45_instance *in_use; /* while FRAMED: what the receiver decodes with */
 	__u32 passing; /* bytes for which the verdict on this write already stands */
 	__u32 errors;  /* messages that a module could not take: they passed unchanged */
 	__u64 taken;   /* application's bytes */
@@ -84,7 +84,7 @@ struct l45_receiver {
 	__u8 given_size;
 	__u8 given_taken; /* of them, handed over by the last l45_receive: they must stay there */
 	__u8 unit[L45_HEAD_MAX]; /* a header, head or name that is incomplete */
-	const struct l45_instance *current;
+	const struct l45_instance *in_use;
 	__u8 *whole; /* L45_WHOLE_MAX bytes while they are needed, else NULL */
 	__u32 got;   /* bytes in `unit` or `whole` */
 	__u32 rest;  /* of PART_REST */

@@ -138,7 +138,7 @@ static void check_bounds(const struct l45_flow *flow)
 	CHECK(rx->held < L45_MARK_SIZE || rx->state == L45_RECEIVE_BROKEN);
 	CHECK(rx->given_size <= sizeof(rx->given) && rx->given_taken <= rx->given_size);
 	CHECK(rx->got < (rx->part == L45_PART_WHOLE ? L45_WHOLE_MAX : sizeof(rx->unit)));
-	CHECK(!rx->current == (rx->state != L45_RECEIVE_FRAMED));
+	CHECK(!rx->in_use == (rx->state != L45_RECEIVE_FRAMED));
 	CHECK(!rx->fault == (rx->state != L45_RECEIVE_BROKEN));
 }
 

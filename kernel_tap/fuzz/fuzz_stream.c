@@ -245,7 +245,7 @@ static int is_framed_with(const struct side *side, const struct l45_instance *in
 {
 	const struct l45_flow *flow = l45_endpoint_flow(side->endpoint);
 
-	return flow->tx.current == instance || flow->rx.current == instance;
+	return flow->tx.in_use == instance || flow->rx.in_use == instance;
 }
 
 static void attach_anew(struct side *side, __u32 index, __u8 choice)

@@ -73,14 +73,14 @@ void tell_sent(struct connection *c)
 	const struct l45_frame *frame = &c->out.frame;
 	const char *note = "";
 
-	if (!c->out.known && c->flow.tx.current)
+	if (!c->out.known && c->flow.tx.in_use)
 		note = frame->head[L45_MARK_KIND] == L45_MARK_LIVE ? live : new;
-	tell("sent", &c->out.known, c->flow.tx.current, note);
+	tell("sent", &c->out.known, c->flow.tx.in_use, note);
 }
 
 void tell_received(struct connection *c)
 {
-	tell("received", &c->in.known, c->flow.rx.current, "");
+	tell("received", &c->in.known, c->flow.rx.in_use, "");
 }
 
 const char *fault_text(enum l45_fault fault)
