@@ -91,8 +91,9 @@ int run_forwarder(const struct options *options)
 		struct pollfd polled = poll_entry(f.listener, POLLIN);
 
 		reap(&f, WNOHANG);
+		/* Those over the limit wait in the listener's queue. */
 		wait_for(&polled, f.count < options->limit, 0);
-		if (f.count < options->limit && polled.revents)
+		if (polled.revents)
 			take_connection(&f);
 	}
 	for (__u32 i = 0; i < f.count; i++)
