@@ -17,6 +17,7 @@ from tests.vectors import MODULES, ROOT
 pytestmark = pytest.mark.timeout(600)
 
 FUZZ = ROOT / "kernel_tap" / "fuzz"
+CORPUS = FUZZ / "corpus"
 # Seconds; two run at a time.
 TARGETS = {"receive": 24, "stream": 24, "match": 2, "wire": 2} | {
     path.parent.name: 8 for path in sorted(MODULES.glob("*/module.c"))
@@ -28,7 +29,7 @@ def build(folder: Path, modules: Path, *targets: str) -> None:
     subprocess.run([*make, *(str(folder / target) for target in targets)], check=True)
 
 
-def fuzz(built: Path, target: str, seconds: int) -> str | None:
+def fuzz(built: Path, target: str, seconds: int, *corpus: Path) -> str | None:
     """Return what went wrong, and the input that did it in hexadecimal."""
     finds = built / "finds" / target
     finds.mkdir(parents=True)
@@ -39,8 +40,7 @@ def fuzz(built: Path, target: str, seconds: int) -> str | None:
             "-max_len=4096",
             "-timeout=10",
             f"-artifact_prefix={built}/{target}-",
-            str(finds),
-            str(FUZZ / "corpus" / target),
+            *map(str, [finds, *corpus]),
         ],
         capture_output=True,
         text=True,
@@ -59,7 +59,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     built = tmp_path_factory.mktemp("fuzz")
     build(built, MODULES, *TARGETS)
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda item: fuzz(built, *item), TARGETS.items())
+        found = pool.map(lambda item: fuzz(built, *item, CORPUS / item[0]), TARGETS.items())
         return dict(zip(TARGETS, found, strict=True))
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_found(outcomes: dict[str, str | None], target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_corpus_is_small(target: str) -> None:
-    sizes = [path.stat().st_size for path in (FUZZ / "corpus" / target).iterdir()]
+    sizes = [path.stat().st_size for path in (CORPUS / target).iterdir()]
     assert 1 <= len(sizes) < 100
     assert max(sizes) <= 4096
 
@@ -88,20 +88,20 @@ static enum l45_verdict recv(struct l45_msg *msg)
 }
 L45_MODULE(forgets, send, recv)
 """,
-    "overruns": """
+    "answers": """
 #include <l45/module.h>
 static enum l45_verdict echo(struct l45_msg *msg)
 {
 	__u8 byte;
 	return l45_load(msg, l45_len(msg) - 1, &byte, 1) ? L45_NEXT : L45_PASS + byte;
 }
-L45_MODULE(overruns, echo, echo)
+L45_MODULE(answers, echo, echo)
 """,
     "mistakes": """
 #include <l45/module.h>
 static enum l45_verdict send(struct l45_msg *msg)
 {
-	return L45_DONE;
+	return l45_len(msg) ? L45_DONE : L45_NEXT;
 }
 static enum l45_verdict recv(struct l45_msg *msg)
 {
@@ -120,7 +120,6 @@ def test_a_faulty_module_is_found(tmp_path: Path, module: str) -> None:
     (folder / "manifest.toml").write_text("growth = 0\n")
     built = tmp_path / "built"
     build(built, tmp_path / "modules", module)
-    (built / "corpus").mkdir()
     found = fuzz(built, module, 60)
     assert found is not None
     assert "not so:" in found
