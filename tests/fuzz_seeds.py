@@ -92,6 +92,10 @@ class Streams:
         endpoint.close()
         return wire
 
+    def again(self) -> bytes:
+        """A new stream that ends, and later a live one."""
+        return self.one(0, [5]) + self.rotated(Role.JOIN, live=True)
+
     def longest(self, more: int) -> bytes:
         """Begin a frame with the most that a receiver holds, and more."""
         endpoint = self.sender(Role.CONNECT, 1)
@@ -111,6 +115,7 @@ class Streams:
                 new = self.rotated(Role.CONNECT, live=False)
                 live = self.rotated(Role.JOIN, live=True)
                 yield received(Role.ACCEPT, flags, ready, steps, new)
+                yield received(Role.ACCEPT, flags | ARMED, ready, steps, self.again())
                 yield received(Role.JOIN, flags | ARMED, ready, steps, live)
                 yield received(Role.CONNECT, flags | ARMED, ready, [(GO, 0), *steps], live)
 

@@ -324,13 +324,13 @@ static void check_same(const struct outcome *whole, const struct outcome *pieces
 {
 	const struct l45_receiver *a = &whole->flow.rx, *b = &pieces->flow.rx;
 
-	if (a->fault == L45_FAULT_MEMORY || b->fault == L45_FAULT_MEMORY) {
-		check_begin(whole, pieces, 0);
-		return;
-	}
 	if (a->fault == L45_FAULT_LATE || b->fault == L45_FAULT_LATE) {
 		/* A mark that was in time in one piece, and too late in several. */
 		check_begin(whole, pieces, L45_MARK_SIZE - 1);
+		return;
+	}
+	if (a->fault == L45_FAULT_MEMORY || b->fault == L45_FAULT_MEMORY) {
+		check_begin(whole, pieces, 0);
 		return;
 	}
 	CHECK(whole->size == pieces->size && !memcmp(whole->app, pieces->app, whole->size));

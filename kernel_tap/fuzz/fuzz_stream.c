@@ -25,6 +25,8 @@ struct side {
 	__u32 read; /* of it, by the other side's application */
 	__u8 wire[WIRE_MAX];
 	__u32 wire_start, wire_size; /* sent, and not delivered yet */
+	int accepts;
+	int opened; /* a stream, at least once */
 };
 
 static struct side sides[2];
@@ -32,6 +34,7 @@ static struct l45_instance customizations[CUSTOMIZATIONS];
 static __u32 customizations_count;
 static __u8 nonce[L45_TOKEN];
 static __u64 now;
+static int armed; /* at least once */
 
 static struct side *other(struct side *side)
 {
@@ -81,12 +84,24 @@ static int is_refused(struct side *side, __u32 size, struct l45_frame *frame)
 	return error == -EFAULT;
 }
 
+/* Who joined or accepted begins no stream by itself. */
+static void check_opening(struct side *side, enum l45_send_state before)
+{
+	if (before == L45_SEND_FRAMED ||
+	    l45_endpoint_state(side->endpoint, L45_SEND) != L45_SEND_FRAMED)
+		return;
+	CHECK(before == L45_SEND_NEW || armed);
+	CHECK(!side->accepts || other(side)->opened || armed);
+	side->opened = 1;
+}
+
 static void send_all(struct side *side, const __u8 *app, __u32 size, int refuse)
 {
 	struct l45_frame frame = { 0 };
-	int error;
+	int error, before;
 
 	for (; size; app += frame.taken, size -= frame.taken) {
+		before = l45_endpoint_state(side->endpoint, L45_SEND);
 		if (!refuse || is_refused(side, size, &frame))
 			error = l45_endpoint_send(side->endpoint, app, size, &frame);
 		else
@@ -95,6 +110,7 @@ static void send_all(struct side *side, const __u8 *app, __u32 size, int refuse)
 		if (error)
 			return;
 		CHECK(frame.taken && frame.taken <= size);
+		check_opening(side, before);
 		put_on_wire(side, frame.head, frame.head_size);
 		put_on_wire(side, frame.body ? frame.body : app, frame.body_size);
 		side->written_size += frame.taken;
@@ -129,11 +145,13 @@ static void write_repeated(struct side *side, struct input *input, __u32 size, i
 static void control(struct side *side)
 {
 	struct l45_frame frame;
+	int before = l45_endpoint_state(side->endpoint, L45_SEND);
 	int result = l45_send_control(l45_endpoint_flow(side->endpoint), &frame);
 
 	CHECK(result >= 0 || is_broken(side));
 	if (result < 0)
 		return;
+	check_opening(side, before);
 	CHECK(!frame.body_size && !frame.taken && result == (frame.head_size > 0));
 	put_on_wire(side, frame.head, frame.head_size);
 }
@@ -279,6 +297,7 @@ static void replace(__u32 index, __u8 choice)
 static void arm(void)
 {
 	deliver_all();
+	armed = 1;
 	nonce[0]++;
 	for (__u32 i = 0; i < 2; i++)
 		l45_flow_arm(l45_endpoint_flow(sides[i].endpoint), nonce, now, WINDOW);
@@ -386,6 +405,8 @@ static void open_sides(struct input *input, const __u8 token[L45_TOKEN])
 		sides[i].endpoint = l45_endpoint_new(role[i], process);
 		sides[i].written_size = sides[i].read = 0;
 		sides[i].wire_start = sides[i].wire_size = 0;
+		sides[i].accepts = role[i] == L45_ACCEPT;
+		sides[i].opened = 0;
 	}
 	for (__u32 i = 0; i < customizations_count; i++) {
 		struct l45_instance *instance = &customizations[i];
@@ -419,6 +440,7 @@ int LLVMFuzzerTestOneInput(const __u8 *bytes, size_t size)
 	__u32 acts;
 
 	now = 1;
+	armed = 0;
 	make_token(bytes, size, nonce);
 	open_sides(&input, nonce);
 	for (acts = choose(&input); acts; acts--)
