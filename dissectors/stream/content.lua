@@ -8,36 +8,49 @@ local MAX_HELD = 4194304
 local tcp_ports = DissectorTable.get("tcp.port")
 local data = Dissector.get("data")
 
+local http = tostring(Dissector.get("http"))
+
+-- Dissectors that read what TCP alone hands them, and crash Wireshark 4.0 where it is not there.
+local needs_tcp = {}
+for _, port in ipairs({ 3567, 8567 }) do
+  needs_tcp[tostring(tcp_ports:get_dissector(port))] = true
+end
+
 -- As Wireshark's TCP chooses: the lower port first.
 local function next_dissector(pinfo)
   local low, high = math.min(pinfo.src_port, pinfo.dst_port), math.max(pinfo.src_port, pinfo.dst_port)
-  return tcp_ports:get_dissector(low) or tcp_ports:get_dissector(high) or data
+  local dissector = tcp_ports:get_dissector(low) or tcp_ports:get_dissector(high)
+  return dissector and not needs_tcp[tostring(dissector)] and dissector or data
 end
 
--- Returns from which byte on the dissector wants how many more; nil where it is content.
-local function dissect_next(tvb, pinfo, root, may_ask)
-  pinfo.can_desegment, pinfo.desegment_len, pinfo.desegment_offset = may_ask and 2 or 0, 0, 0
+-- Returns from which byte on the dissector wants how many more; nil where it is content. `ends`: there
+-- are no more. Only HTTP is told so and shows what it has: others might raise an error that wslua 4.0 does
+-- not catch (FragmentBoundsError), which leaves Lua's stack in disorder.
+local function dissect_next(tvb, pinfo, root, ends)
   local dissector = next_dissector(pinfo)
+  local may_ask = not (ends and tostring(dissector) == http)
+  pinfo.can_desegment, pinfo.desegment_len, pinfo.desegment_offset = may_ask and 2 or 0, 0, 0
   local ok, taken = pcall(dissector.call, dissector, tvb, pinfo, root)
-  if ok and taken == 0 and pinfo.desegment_len == 0 then
-    data:call(tvb, pinfo, root) -- it was refused
-  end
   local from, more = pinfo.desegment_offset, pinfo.desegment_len
   pinfo.can_desegment, pinfo.desegment_len, pinfo.desegment_offset = 0, 0, 0
-  if may_ask and more > 0 and from <= tvb:len() then
+  local asks = may_ask and more > 0 and from < tvb:len()
+  if asks and not ends then
     return from, more == ONE_MORE_SEGMENT and 1 or more == UNTIL_FIN and math.huge or more
+  elseif asks then
+    data:call(tvb:range(from):tvb(), pinfo, root)
+  elseif ok and taken == 0 then
+    data:call(tvb, pinfo, root) -- it was refused
   end
 end
 
--- Bytes of the application that follow one another; `range` where they do so in one buffer.
+-- Bytes of the application that follow one another.
 local function new_run()
   return { size = 0, parts = {} }
 end
 
-local function extend(run, range)
-  run.range = run.size == 0 and range or nil
-  run.size = run.size + range:len()
-  table.insert(run.parts, range:raw())
+local function extend(run, bytes)
+  run.size = run.size + #bytes
+  table.insert(run.parts, bytes)
 end
 
 local function bytes_of(run)
@@ -46,13 +59,8 @@ end
 
 -- A buffer of what was held before and the run, given to the dissector.
 local function dissect_run(run, call, pinfo, root)
-  local tvb
-  if call.held == "" and run.range then
-    tvb = run.range:tvb()
-  else
-    tvb = ByteArray.new(call.held .. bytes_of(run), true):tvb("Layer 4.5 application data")
-  end
-  return dissect_next(tvb, pinfo, root, call.may_ask)
+  local bytes = ByteArray.new(call.held .. bytes_of(run), true)
+  return dissect_next(bytes:tvb("Layer 4.5 application data"), pinfo, root, call.ends)
 end
 
 local function release(content)
@@ -78,14 +86,13 @@ local function offer(direction, run, ends, pinfo, root)
     keep(content, bytes_of(run))
     return false
   end
-  local may_ask = not ends and size < MAX_HELD and direction.kept < MAX_KEPT
-  local call = { held = release(content), may_ask = may_ask }
+  local call = { held = release(content), ends = ends or size >= MAX_HELD or direction.kept > MAX_KEPT }
   direction.kept = direction.kept + #call.held
   local from, more = dissect_run(run, call, pinfo, root)
   if not from then
     return call
   elseif more ~= math.huge and size - from + more > MAX_HELD then
-    call.may_ask = false
+    call.ends = true
     dissect_run(run, call, pinfo, root)
     return call
   end

@@ -109,7 +109,7 @@ end
 local function show_late(mark, tvb, pinfo, root)
   local at = tvb:raw():find(mark, 1, true)
   if at and at > 1 then
-    dissect_next(tvb:range(0, at - 1):tvb(), pinfo, root, false)
+    dissect_next(tvb:range(0, at - 1):tvb(), pinfo, root, true)
   end
 end
 

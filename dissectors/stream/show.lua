@@ -166,13 +166,13 @@ local function show_item(view, item, range)
   if item.kind == "mark" and not view.ours then
     view.ours, view.run = true, new_run()
     if view.record.prefix then
-      extend(view.run, ByteArray.new(view.record.prefix, true):tvb("Plain bytes"):range())
+      extend(view.run, view.record.prefix)
     end
   end
   if INTERRUPTS[item.kind] then
     hand_over(view, true)
   elseif FOR_APPLICATION[item.kind] and view.ours then
-    extend(view.run, range)
+    extend(view.run, range:raw())
   end
   local parent = IN_FRAME[item.kind] and view.frame or view.tree
   local branch, label = show[item.kind](parent, item, range, view.pinfo)
@@ -211,7 +211,7 @@ end
 
 local function show_end(view, stream)
   if stream.phase == "plain" and stream.pending ~= "" then
-    extend(view.run, ByteArray.new(stream.pending, true):tvb("Layer 4.5 stream"):range())
+    extend(view.run, stream.pending)
   end
   if ends_inside(stream) then
     view.tree:add_proto_expert_info(experts.inside)

@@ -167,3 +167,17 @@ def test_mutilated_streams_never_raise_an_error_in_lua(tshark: Tshark, options: 
         rows = tshark.fields(segments, ["l45.mark.token", "_ws.lua.error"], *passes, *options)
         assert sum(bool(row[0]) for row in rows) > 600
         assert not [row for row in rows if row[1]]
+
+
+@pytest.mark.parametrize("port", [53, 1090, 3567, 8567])
+def test_what_the_next_dissector_cannot_take_harms_nobody(
+    tshark: Tshark, options: list[str], port: int
+) -> None:
+    # 53 and 1090: messages cut short, the errors of which used up Lua's stack after 200 of them.
+    # 3567 and 8567: dissectors that crash where they are not called by TCP itself.
+    message = b"\1\0\0\1\0\0\0\1\1\2\0\2" + bytes(range(64)) * 3
+    connections = [[mark() + tagged(message, 100)] for _ in range(300)]
+    rows = tshark.fields(
+        on_ports(*connections, port=port), ["l45.mark.token", "_ws.lua.error"], *options
+    )
+    assert [row[1] for row in rows if row[0]] == [""] * 300
