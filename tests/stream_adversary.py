@@ -188,6 +188,7 @@ class World:
         self.now = 1
         self.tokens = 0
         self.token: list[bytes | None] = [None, None]  # armed with
+        self.fresh = False  # one end is armed with it, the other was not yet
         self.window = [0, 0]
         self.may_go = [False, False]  # its window is open, and it sent no live mark yet
         self.told = [False, False]
@@ -255,12 +256,13 @@ class World:
     def arm(self, end: int) -> None:
         """Arm one end: with the token that the other is waiting with, else with a new one."""
         token = self.token[1 - end]
-        if token is None or self.token[end] is not None:
+        if token is None or not self.fresh:
             if not all(self._can_disarm(one) for one in (0, 1)):
                 return
             self.disarm(1 - end)
             self.tokens += 1
             token = b"live%04d" % self.tokens
+        self.fresh = self.token[1 - end] is None
         self.ends[end].arm(token, self.now, WINDOW)
         self.token[end], self.window[end] = token, self.now + WINDOW
         self.may_go[end], self.told[end], self.late[end] = True, False, False

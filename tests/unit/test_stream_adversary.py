@@ -7,10 +7,12 @@ customizations (tests/stream_adversary.py says what is legal, and what must be t
 from __future__ import annotations
 
 import random
+import subprocess
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -18,6 +20,7 @@ from tests import stream_frames as wire
 from tests.stream_adversary import WINDOW, Slot, World
 from tests.stream_target import HOLD_NS, RECEIVE, SEND, TOKEN, Role
 from tests.stream_world import Kit
+from tests.vectors import ROOT
 
 BOTH = SEND | RECEIVE
 ROLES = [
@@ -222,9 +225,54 @@ def test_what_is_written_is_read(kit: Kit) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Adversary,
         settings=settings(
-            max_examples=150,
+            max_examples=200,
             stateful_step_count=60,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**32), places=st.permutations([0, 1, 4]))
+def test_hundreds_of_rotations_with_bytes_in_flight(kit: Kit, seed: int, places: list[int]) -> None:
+    dice = random.Random(seed)  # noqa: S311 - not for secrets
+    world = World(kit, ROLES[0])
+    slots = [world.slots[place] for place in places[:2]]
+    for slot in slots:
+        for end in (0, 1):
+            world.attach(end, slot, 1)
+            world.set(end, slot, RECEIVE, 1)
+    world.set(0, slots[0], BOTH, 0)
+    world.write(0, b"so that the server may begin")
+    world.deliver(0, 1000)
+    world.read(1, 1000)
+    for turn in range(300):
+        for end in (0, 1):
+            world.set(end, slots[turn % 2], BOTH, 0)
+            world.set(end, slots[1 - turn % 2], RECEIVE, 1)
+            world.write(end, dice.randbytes(dice.randint(1, 200)))
+            world.deliver(end, dice.randint(1, 100))
+            world.read(1 - end, dice.choice([1, 5, 500]))
+    assert all(way.flying for way in world.ways)
+    switched = {slot.dialect.name for slot in slots if slot.dialect}
+    assert all(switched == set(way.decoder.left) for way in world.ways)
+    world.finish()
+    world.close()
+
+
+@pytest.fixture(scope="module")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.getbasetemp() / "adversary"
+    make = ["make", "-s", "-C", str(ROOT / "kernel_tap" / "user"), "adversary"]
+    subprocess.run([*make, f"OUT={folder}"], check=True)
+    return folder / "adversary"
+
+
+@pytest.mark.parametrize("seed", [1, 2, random.SystemRandom().getrandbits(32)])
+def test_millions_of_steps_under_sanitizers(in_c: Path, seed: int) -> None:
+    """To repeat it: kernel_tap/user/adversary.c; the test's name has the seed."""
+    result = subprocess.run([str(in_c), str(seed), "2000000"], capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, b""), result.stdout.decode()
+    counts = dict(part.split(b"=") for part in result.stdout.split())
+    assert all(int(count) > 10 for count in counts.values())
