@@ -10,7 +10,7 @@ static int run_connect(const struct options *options)
 	int peer;
 
 	catch_signals();
-	peer = open_connection(to);
+	peer = open_connection(to, options->host, options->port);
 	freeaddrinfo(to);
 	if (peer < 0)
 		return stopped() ? 0 : PEER_FAILED;

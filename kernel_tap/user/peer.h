@@ -111,7 +111,7 @@ static inline bool is_transient(int error)
  */
 
 struct addrinfo *resolve(const char *host, const char *port, int flags);
-int open_connection(const struct addrinfo *to);
+int open_connection(const struct addrinfo *to, const char *host, const char *port);
 int open_listener(const char *address, const char *port);
 void tell_address(const char *what, int fd);
 int accept_connection(int listener);

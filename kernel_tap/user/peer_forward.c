@@ -37,7 +37,7 @@ static void reap(struct forwarder *f, int options)
 static int join(const struct forwarder *f, int accepted)
 {
 	const struct options *options = f->options;
-	int other = open_connection(f->to);
+	int other = open_connection(f->to, options->to_host, options->to_port);
 
 	if (other < 0) {
 		reset_socket(accepted);

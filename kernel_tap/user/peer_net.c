@@ -108,7 +108,7 @@ static int connect_socket(int fd, const struct addrinfo *to)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) ? errno : error;
 }
 
-int open_connection(const struct addrinfo *to)
+int open_connection(const struct addrinfo *to, const char *host, const char *port)
 {
 	int error = 0;
 
@@ -124,7 +124,7 @@ int open_connection(const struct addrinfo *to)
 		close(fd);
 	}
 	if (!stopped())
-		complain("cannot connect: %s", strerror(error));
+		complain("cannot connect to %s port %s: %s", host, port, strerror(error));
 	return -1;
 }
 

@@ -45,7 +45,7 @@ static const char help[] =
 	"  drain MILLISECONDS        reset if the peer has not ended its customization by then\n"
 	"  at BYTES COMMAND          when the application has sent so many bytes\n"
 	"\n"
-	"A tag (7) before every 1000 bytes, seen as plain text by nobody but the two:\n"
+	"A tag (7) before every 1000 bytes:\n"
 	"  l45-peer listen -v -m stream_tag,parameters=0700000000000000e8030000 :: 4500\n"
 	"  l45-peer connect -v -m stream_tag,parameters=0700000000000000e8030000 localhost 4500\n"
 	"curl through two forwarders, customized in between:\n"

@@ -3,6 +3,7 @@ is in files beside this one."""
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import signal
@@ -325,8 +326,10 @@ def blocked(world: World, stdout: int) -> tuple[Peer, socket.socket]:
     server = world.start("listen", *tag(), "127.0.0.1", 0, stdout=stdout)
     other = world.client(server.port)
     other.settimeout(0.5)
+    other.sendall(mark() + tagged(bytes(20_000), 20_000))
+    server.wait_event("event=mark-received")
     with pytest.raises(TimeoutError):
-        other.sendall(mark() + tagged(bytes(100_000_000), 50_000))
+        other.sendall(tagged(bytes(100_000_000), 50_000))
     server.end()
     return server, other
 
@@ -348,7 +351,9 @@ def test_a_signal_ends_it_whoever_does_not_read(world: World, kind: str) -> None
     if kind == "pipe":
         reading, writing = os.pipe()
     else:
-        reading, writing = (end.detach() for end in socket.socketpair())
+        near, far = socket.socketpair()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        reading, writing = near.detach(), far.detach()
     server, other = blocked(world, writing)
     server.process.send_signal(signal.SIGINT)
     assert server.status() == 0
@@ -403,3 +408,19 @@ def test_signals_end_it_in_order(world: World, number: signal.Signals) -> None:
         peer.process.send_signal(number)
         assert peer.status() == 0
     assert other.recv(100) == b""
+
+
+def test_a_signal_resets_what_is_not_handed_over(world: World) -> None:
+    """Nobody shall take a part of a stream for all of it."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    server = world.start("listen", *tag(), "127.0.0.1", 0, stdout=writing)
+    other = world.client(server.port)
+    other.sendall(mark() + tagged(bytes(20_000), 20_000))
+    server.wait_event("event=mark-received")
+    server.process.send_signal(signal.SIGINT)
+    assert server.status() == 0
+    with pytest.raises(ConnectionResetError):
+        other.recv(1)
+    os.close(reading)
+    os.close(writing)

@@ -215,7 +215,7 @@ def test_nobody_listens_behind_it(world: World) -> None:
     client = world.client(far.port)
     with pytest.raises(ConnectionResetError):
         client.recv(1)
-    far.wait_event("cannot connect: Connection refused")
+    far.wait_event(f"cannot connect to 127.0.0.1 port {port}: Connection refused")
 
 
 def test_a_broken_format_resets_the_plain_side(world: World) -> None:

@@ -111,7 +111,7 @@ def test_nobody_listens(world: World) -> None:
         port = free.getsockname()[1]
     peer = world.start("connect", *tag(), "127.0.0.1", port, stdin=b"")
     assert peer.status() == 1
-    assert "cannot connect: Connection refused" in peer.log
+    assert f"cannot connect to 127.0.0.1 port {port}: Connection refused" in peer.log
 
 
 def test_a_port_that_is_taken(world: World) -> None:
