@@ -7,6 +7,7 @@
 -- acknowledged without its being in the capture will not come any more.
 
 local MAX_WAITING, MAX_WAITING_BYTES = 256, 1048576
+local MAX_WAITING_PLAIN = 16 -- of a stream that may be customized one day
 -- Bytes of a direction that are kept in order to show frames again: behind them, nothing waits.
 local MAX_KEPT = 16777216
 
@@ -43,7 +44,7 @@ end
 
 local function is_lost(direction)
   return direction.acknowledged and distance(direction.acknowledged, direction.next) > 0
-    or #direction.waiting > MAX_WAITING
+    or #direction.waiting > (direction.stream.ours and MAX_WAITING or MAX_WAITING_PLAIN)
     or direction.waiting_bytes > MAX_WAITING_BYTES
     or direction.kept > MAX_KEPT
 end
