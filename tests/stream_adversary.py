@@ -209,8 +209,14 @@ class World:
             slot.renew()
             if slot.dialect:
                 self.dialects[slot.dialect.name] = slot.dialect
-        self.ends[end].attach(slot.made, priority, 0)
-        slot.ends[end], slot.priorities[end] = 0, priority
+        # Only who may send from the first can open a new stream.
+        can_send = slot.dialect is None or (slot.ends[1 - end] or 0) & RECEIVE
+        switches = (SEND if can_send else 0) | RECEIVE
+        self.ends[end].attach(slot.made, priority, switches)
+        if switches & SEND:
+            self.ends[1 - end].drain(0)
+            self.until[1 - end] = 0
+        slot.ends[end], slot.priorities[end] = switches, priority
 
     def set(self, end: int, slot: Slot, switches: int, priority: int) -> None:
         if slot.ends[end] is None:
@@ -274,10 +280,14 @@ class World:
         try:
             self.ends[end].go(self.now)
         except StreamError:
-            assert self.now >= self.window[end]
+            assert self.now >= self.go_until(end)
             return
-        assert self.now < self.window[end]
+        assert self.now < self.go_until(end)
         self.told[end] = True
+
+    def go_until(self, end: int) -> int:
+        """The second half of a window is for the mark to arrive."""
+        return self.window[end] - WINDOW // 2
 
     def disarm(self, end: int) -> None:
         if not self._can_disarm(end):
@@ -306,7 +316,7 @@ class World:
     def tick(self, end: int) -> None:
         way, over = self.ways[1 - end], self.now >= self.window[end]
         framed = way.receiver.receiving == ReceiveState.FRAMED
-        self.may_go[end] &= not over
+        self.may_go[end] &= self.now < self.go_until(end)
         self.late[end] |= over and self.token[end] is not None
         way.wait(self.now, self.window[end] if self.token[end] else 0)
         self._expect_late(end)
@@ -388,3 +398,5 @@ class World:
             self.deliver(end, 60_000)
             while not self.broken and self.read(1 - end, 60_000):
                 self.deliver(end, 60_000)
+            if not self.broken:
+                assert self.ends[end].changes[0] == self.ends[1 - end].changes[1]

@@ -237,6 +237,14 @@ class Endpoint:
         return ReceiveState(self._core.l45_endpoint_state(self._self, 1))
 
     @property
+    def changes(self) -> tuple[int, int]:
+        """Marks, switches and ends that were sent, and that were read."""
+        return (
+            self._core.l45_endpoint_changes(self._self, 0),
+            self._core.l45_endpoint_changes(self._self, 1),
+        )
+
+    @property
     def faults(self) -> tuple[Fault, Fault]:
         """Of sending and receiving."""
         return (
@@ -269,6 +277,7 @@ def _library(path: Path) -> Any:  # noqa: ANN401 - ctypes makes functions of nam
         "l45_endpoint_ended": (None, [pointer]),
         "l45_endpoint_read": (ctypes.c_int, [pointer, pointer, size]),
         "l45_endpoint_state": (ctypes.c_int, [pointer, ctypes.c_int]),
+        "l45_endpoint_changes": (size, [pointer, ctypes.c_int]),
         "l45_endpoint_fault": (ctypes.c_int, [pointer, ctypes.c_int]),
         "l45_flow_set": (ctypes.c_int, [pointer, pointer, size, ctypes.c_uint8]),
         "l45_flow_arm": (None, [pointer, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64]),

@@ -71,6 +71,7 @@ int l45_flow_attach(struct l45_flow *flow, const struct l45_instance *instance, 
 			  .instance = instance,
 			  .priority = priority,
 			  .switches = switches,
+			  .opens = !!(switches & L45_MAY_SEND),
 		  });
 	return 0;
 }
@@ -106,6 +107,8 @@ void l45_flow_arm(struct l45_flow *flow, const __u8 token[L45_TOKEN], __u64 now,
 	l45_flow_disarm(flow);
 	memcpy(flow->token, token, L45_TOKEN);
 	flow->window_until = now + window;
+	/* The rest of the window is for the mark to arrive. */
+	flow->go_until = now + window / 2;
 	flow->tx.armed = 1;
 	flow->rx.armed = 1;
 	flow->rx.late = 0;
@@ -116,7 +119,7 @@ int l45_flow_go(struct l45_flow *flow, __u64 now)
 {
 	if (!flow->tx.armed)
 		return -EINVAL;
-	if (now >= flow->window_until)
+	if (now >= flow->go_until)
 		return -ETIME;
 	flow->tx.go = 1;
 	return 0;
@@ -135,9 +138,9 @@ void l45_flow_drain(struct l45_flow *flow, __u64 until)
 	flow->rx.end_until = until;
 }
 
-static void close_window(struct l45_flow *flow, __u64 now)
+static void stop_going(struct l45_flow *flow, __u64 now)
 {
-	if (flow->tx.armed && now >= flow->window_until) {
+	if (flow->tx.armed && now >= flow->go_until) {
 		flow->tx.armed = 0;
 		flow->tx.go = 0;
 	}
@@ -145,6 +148,6 @@ static void close_window(struct l45_flow *flow, __u64 now)
 
 __u64 l45_flow_tick(struct l45_flow *flow, __u64 now)
 {
-	close_window(flow, now);
-	return l45_earlier(flow->tx.armed ? flow->window_until : 0, l45_receive_tick(flow, now));
+	stop_going(flow, now);
+	return l45_earlier(flow->tx.armed ? flow->go_until : 0, l45_receive_tick(flow, now));
 }

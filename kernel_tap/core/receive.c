@@ -95,6 +95,7 @@ static int parse_header(struct l45_flow *flow, struct wire *wire)
 		rx->part = L45_PART_NAME;
 		break;
 	case L45_FRAME_END:
+		rx->changes++;
 		end_stream(flow);
 		break;
 	}
@@ -175,6 +176,7 @@ static int parse_name(struct l45_flow *flow, struct wire *wire)
 		    !l45_is_named(bytes, attached->instance))
 			continue;
 		l45_receive_step(flow, L45_RECEIVED_FRAME);
+		rx->changes++;
 		rx->in_use = attached->instance;
 		rx->part = L45_PART_HEADER;
 		return 0;

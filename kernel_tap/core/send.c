@@ -22,31 +22,33 @@ static int may_send(const struct l45_attached_stream *attached)
 	return attached->switches & L45_MAY_SEND && !attached->left;
 }
 
-/* Whether what is sent now can open the stream. */
-static int can_open(const struct l45_flow *flow)
+/* Whether the stream can begin with this customization now. */
+static int can_open(const struct l45_flow *flow, const struct l45_attached_stream *attached)
 {
-	int starts = flow->tx.state == L45_SEND_NEW &&
-		     (flow->role == L45_CONNECT || READ_ONCE(flow->rx.opened));
-
-	return starts || (READ_ONCE(flow->tx.go) && flow->tx.state != L45_SEND_FRAMED);
+	if (READ_ONCE(flow->tx.go))
+		return 1;
+	if (flow->tx.state != L45_SEND_NEW)
+		return 0;
+	return flow->role == L45_CONNECT ? attached->opens : READ_ONCE(flow->rx.opened);
 }
 
-static const struct l45_instance *first_framed(const struct l45_flow *flow)
+static int can_frame(const struct l45_flow *flow, const struct l45_attached_stream *attached)
 {
-	for (__u32 i = 0; i < flow->count; i++)
-		if (may_send(&flow->attached[i]) && l45_is_framed(&flow->attached[i]))
-			return flow->attached[i].instance;
-	return NULL;
+	return may_send(attached) && l45_is_framed(attached) &&
+	       (flow->tx.state == L45_SEND_FRAMED || can_open(flow, attached));
 }
 
 /* What the stream should be framed with while nobody new acts; NULL: plain. */
-static const struct l45_instance *settled(struct l45_flow *flow, int opens)
+static const struct l45_instance *settled(struct l45_flow *flow)
 {
 	struct l45_attached_stream *now = l45_flow_find(flow, flow->tx.in_use);
 
-	if (flow->tx.state == L45_SEND_FRAMED && now && may_send(now))
+	if (now && may_send(now))
 		return flow->tx.in_use;
-	return flow->tx.state == L45_SEND_FRAMED || opens ? first_framed(flow) : NULL;
+	for (__u32 i = 0; i < flow->count; i++)
+		if (can_frame(flow, &flow->attached[i]))
+			return flow->attached[i].instance;
+	return NULL;
 }
 
 static int broken(struct l45_flow *flow, enum l45_fault fault)
@@ -132,6 +134,7 @@ static void change_to(struct l45_flow *flow, const struct l45_instance *to, stru
 		forget_states(flow);
 	}
 	flow->tx.in_use = to;
+	flow->tx.changes++;
 }
 
 static inline void change(struct l45_flow *flow, const struct l45_instance *to,
@@ -198,8 +201,6 @@ static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
 static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_frame *frame,
 	       struct outcome *outcome)
 {
-	int framed = flow->tx.state == L45_SEND_FRAMED || can_open(flow);
-
 	outcome->by = NULL;
 	outcome->taken = offer->size;
 	for (__u32 i = 0; i < flow->count; i++) {
@@ -207,7 +208,7 @@ static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_fram
 		enum l45_verdict verdict;
 		int error;
 
-		if (!may_send(attached) || (l45_is_framed(attached) && !framed))
+		if (!may_send(attached) || (l45_is_framed(attached) && !can_frame(flow, attached)))
 			continue;
 		error = show(flow, attached, offer, frame, &outcome->msg);
 		if (error)
@@ -237,7 +238,7 @@ static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_fram
 /* The application's bytes as they are: in a frame where the stream is framed, or opens. */
 static void pass(struct l45_flow *flow, __u32 size, struct l45_frame *frame)
 {
-	const struct l45_instance *to = settled(flow, can_open(flow));
+	const struct l45_instance *to = settled(flow);
 
 	if (to) {
 		size = l45_min(size, L45_CONTENT_MAX);
@@ -306,7 +307,9 @@ int l45_send_control(struct l45_flow *flow, struct l45_frame *frame)
 	start_frame(frame);
 	if (flow->tx.state == L45_SEND_BROKEN)
 		return -EPIPE;
-	change(flow, settled(flow, READ_ONCE(flow->tx.go) && can_open(flow)), frame);
+	/* The first bytes of a new stream bring its mark, and nothing before them. */
+	if (flow->tx.state == L45_SEND_FRAMED || READ_ONCE(flow->tx.go))
+		change(flow, settled(flow), frame);
 	return frame->head_size > 0;
 }
 

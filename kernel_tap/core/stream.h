@@ -46,6 +46,7 @@ struct l45_attached_stream {
 	__u32 priority; /* the lowest number is asked first */
 	__u8 switches;
 	__u8 left;	/* its module wants to be left alone */
+	__u8 opens;	/* it could send from the first, so it may begin a new stream */
 	__u64 state[2]; /* what the module keeps: for sending, for receiving */
 };
 
@@ -57,6 +58,7 @@ struct l45_sender {
 	const struct l45_instance *in_use; /* while FRAMED: what the receiver decodes with */
 	__u32 passing; /* bytes for which the verdict on this write already stands */
 	__u32 errors;  /* messages that a module could not take: they passed unchanged */
+	__u32 changes; /* marks, switches and ends sent: the peer's `rx.changes`, if all is read */
 	__u64 taken;   /* application's bytes */
 };
 
@@ -89,6 +91,7 @@ struct l45_receiver {
 	__u32 got;   /* bytes in `unit` or `whole` */
 	__u32 rest;  /* of PART_REST */
 	struct l45_header header;
+	__u32 changes;	  /* marks, switches and ends read */
 	__u64 hold_until; /* 0: not begun */
 	__u64 end_until;  /* the peer must have ended by then; 0: no such time */
 };
@@ -100,7 +103,8 @@ struct l45_flow {
 	struct l45_sender tx;
 	struct l45_receiver rx;
 	__u8 token[L45_TOKEN]; /* of the arming */
-	__u64 window_until;
+	__u64 go_until;	       /* our mark must be sent by then */
+	__u64 window_until;    /* nothing is held back for a live mark from then on */
 	char process[L45_NAME_SIZE];
 };
 
@@ -111,11 +115,17 @@ void l45_flow_open(struct l45_flow *flow, enum l45_role role, const char *proces
 void l45_flow_close(struct l45_flow *flow);
 
 /*
- * Customizations. The instance must stay as it is until it is detached.
+ * Customizations. The instance must stay as it is until it is detached, and an epoch and signature
+ * that were on a flow do not come back to it with another: modules keep numbers on either end.
+ *
+ * What an end may receive it must not lose while the peer may send it, or something of it is on its
+ * way: then the peer's `tx.changes` is more than the `rx.changes` here.
  */
 
-/* -ENOSPC: the flow has L45_ATTACHED_MAX; -EEXIST: one with the same epoch and signature is
- * attached; -EINVAL: its module is not for streams. */
+/* What may send from the first can begin a new connection's stream: to be attached when the
+ * connection is made. What may only later needs a peer that was looking since then, so it can be
+ * switched to, and begins none. -ENOSPC: the flow has L45_ATTACHED_MAX; -EEXIST: one with the same
+ * epoch and signature is attached; -EINVAL: its module is not for streams. */
 int l45_flow_attach(struct l45_flow *flow, const struct l45_instance *instance, __u32 priority,
 		    __u8 switches);
 
@@ -124,7 +134,8 @@ int l45_flow_attach(struct l45_flow *flow, const struct l45_instance *instance, 
 int l45_flow_set(struct l45_flow *flow, const struct l45_instance *instance, __u32 priority,
 		 __u8 switches);
 
-/* -EBUSY: a direction is still framed with it. -ENOENT. */
+/* -EBUSY: a direction is still framed with it; the sending one until l45_send_control, also where
+ * the application sends no more and nothing of that goes out. -ENOENT. */
 int l45_flow_detach(struct l45_flow *flow, const struct l45_instance *instance);
 
 /*
@@ -135,7 +146,7 @@ int l45_flow_detach(struct l45_flow *flow, const struct l45_instance *instance);
 void l45_flow_arm(struct l45_flow *flow, const __u8 token[L45_TOKEN], __u64 now, __u64 window);
 
 /* Every end is armed: send the mark with the next l45_send or l45_send_control. -EINVAL where not
- * armed, -ETIME where the window is over. */
+ * armed, -ETIME where half of the window is over: the mark needs time to arrive. */
 int l45_flow_go(struct l45_flow *flow, __u64 now);
 
 /* The other end never went, and never will: stop looking. */
@@ -145,7 +156,8 @@ void l45_flow_disarm(struct l45_flow *flow);
 void l45_flow_drain(struct l45_flow *flow, __u64 until);
 
 /* Do what time demands; returns when to call again, 0: when something else happened. To be called
- * after everything that was received, armed or drained; l45_receive may then have bytes ready. */
+ * after everything that was received, armed or drained, and when all that the transport has was
+ * taken, or the rest of a mark in there is late; l45_receive may then have bytes ready. */
 __u64 l45_flow_tick(struct l45_flow *flow, __u64 now);
 
 /*

@@ -32,22 +32,28 @@ static void set(struct side *side, __u32 slot, __u8 switches)
 	l45_flow_set(side->flow, side->attached[slot], below(4), switches);
 }
 
-/* On both ends; first they can receive. */
+static void attach(struct side *side, __u32 slot, __u8 switches)
+{
+	if (!sides[0].attached[slot] && !sides[1].attached[slot])
+		slots[slot].epoch += SLOTS;
+	side->attached[slot] =
+		l45_endpoint_attach(side->endpoint, &slots[slot], below(4), switches);
+	if (!side->attached[slot])
+		fail("cannot attach");
+	side->switches[slot] = 0;
+}
+
+/* On both ends; one can send as soon as the other can receive. */
 static void deploy(__u32 slot)
 {
-	for (struct side *side = sides; side < sides + 2; side++) {
-		if (!side->attached[slot]) {
-			if (!sides[0].attached[slot] && !sides[1].attached[slot])
-				slots[slot].epoch += SLOTS;
-			side->attached[slot] =
-				l45_endpoint_attach(side->endpoint, &slots[slot], below(4), 0);
-			side->switches[slot] = 0;
-			if (!side->attached[slot])
-				fail("cannot attach");
-		}
-		set(side, slot, side->switches[slot] | L45_MAY_RECEIVE);
-	}
-	set(&sides[below(2)], slot, BOTH);
+	struct side *sender = &sides[below(2)], *receiver = other(sender);
+
+	if (!receiver->attached[slot])
+		attach(receiver, slot, 0);
+	set(receiver, slot, receiver->switches[slot] | L45_MAY_RECEIVE);
+	if (!sender->attached[slot])
+		attach(sender, slot, BOTH);
+	set(sender, slot, BOTH);
 }
 
 /* Change who is asked first, or stop or start to send. */

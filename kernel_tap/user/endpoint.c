@@ -46,6 +46,11 @@ int l45_endpoint_fault(const struct l45_endpoint *endpoint, enum l45_direction d
 	return direction == L45_SEND ? endpoint->flow.tx.fault : endpoint->flow.rx.fault;
 }
 
+__u32 l45_endpoint_changes(const struct l45_endpoint *endpoint, enum l45_direction direction)
+{
+	return direction == L45_SEND ? endpoint->flow.tx.changes : endpoint->flow.rx.changes;
+}
+
 static struct l45_instance *free_instance(struct l45_endpoint *endpoint)
 {
 	for (__u32 i = 0; i < L45_ATTACHED_MAX; i++)

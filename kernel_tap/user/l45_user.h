@@ -62,6 +62,9 @@ struct l45_flow *l45_endpoint_flow(struct l45_endpoint *endpoint);
 int l45_endpoint_state(const struct l45_endpoint *endpoint, enum l45_direction direction);
 int l45_endpoint_fault(const struct l45_endpoint *endpoint, enum l45_direction direction);
 
+/* Marks, switches and ends that were sent, or read. */
+__u32 l45_endpoint_changes(const struct l45_endpoint *endpoint, enum l45_direction direction);
+
 /* Attach a copy of `instance`; returns the copy, to be named in l45_flow_set and
  * l45_endpoint_detach, or NULL with errno. */
 const struct l45_instance *l45_endpoint_attach(struct l45_endpoint *endpoint,

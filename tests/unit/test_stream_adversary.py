@@ -98,7 +98,7 @@ class Adversary(RuleBasedStateMachine):
     def deploy(self, place: int, priority: int, half: bool) -> None:
         """On both ends, first to receive, then to send."""
         slot = self.world.slots[place]
-        for end in (0, 1):
+        for end in (1, 0):
             self.world.attach(end, slot, priority)
             self.world.set(end, slot, (slot.ends[end] or 0) | RECEIVE, priority)
         for end in (0,) if half else (0, 1):
@@ -240,7 +240,7 @@ def test_hundreds_of_rotations_with_bytes_in_flight(kit: Kit, seed: int, places:
     world = World(kit, ROLES[0])
     slots = [world.slots[place] for place in places[:2]]
     for slot in slots:
-        for end in (0, 1):
+        for end in (1, 0):
             world.attach(end, slot, 1)
             world.set(end, slot, RECEIVE, 1)
     world.set(0, slots[0], BOTH, 0)

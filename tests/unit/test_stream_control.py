@@ -87,6 +87,38 @@ def test_a_client_that_does_not_send_keeps_both_directions_plain(
     assert pair.client.write(b"ab") == b"ab"
 
 
+def test_who_may_send_only_later_begins_no_stream(kit: Kit, pair: Pair) -> None:
+    """Its peer may have joined later, and not have looked at the connection's first bytes."""
+    pair.client.attach(kit.xor, 1, RECEIVE)
+    pair.client.set(kit.xor, 1, BOTH)
+    assert pair.client.control() == b""
+    assert pair.client.write(b"ab") == b"ab"
+
+
+def test_who_may_send_only_later_is_switched_to(kit: Kit, pair: Pair) -> None:
+    pair.attach(kit.xor, 1)
+    for end in (pair.server, pair.client):
+        end.attach(kit.tag, 0, RECEIVE)
+    pair.client.set(kit.tag, 0, BOTH)
+    assert pair.client.write(b"ab").startswith(XOR_MARK + x(b"ab"))
+    assert pair.client.write(b"ab").startswith(TO_TAG)
+
+
+def test_each_end_counts_what_changes(kit: Kit, pair: Pair) -> None:
+    pair.attach(kit.xor, 1)
+    pair.attach(kit.tag, 2)
+    begin = pair.client.write(b"ab")
+    pair.client.set(kit.xor, 1, RECEIVE)
+    switch = pair.client.control()
+    pair.client.set(kit.tag, 2, RECEIVE)
+    pieces = [begin, switch, pair.client.control()]
+    assert pair.client.changes == (3, 0)
+    for number, piece in enumerate(pieces):
+        assert pair.server.changes == (0, number)
+        give(pair.server, piece)
+    assert pair.server.changes == (0, 3)
+
+
 def test_a_joined_connection_begins_with_nothing(kit: Kit) -> None:
     with kit.pair(Role.JOIN, Role.JOIN) as pair:
         pair.attach(kit.xor, 1)
@@ -163,8 +195,8 @@ def test_going_needs_an_arming_and_time(kit: Kit, pair: Pair) -> None:
         pair.client.go(0)
     pair.client.arm(LIVE, 0, WINDOW)
     with refused(errno.ETIME):
-        pair.client.go(WINDOW)
-    pair.client.go(WINDOW - 1)
+        pair.client.go(WINDOW // 2)
+    pair.client.go(WINDOW // 2 - 1)
     pair.client.disarm()
     with refused(errno.EINVAL):
         pair.client.go(0)
@@ -172,9 +204,10 @@ def test_going_needs_an_arming_and_time(kit: Kit, pair: Pair) -> None:
 
 def test_an_end_that_did_not_go_within_its_window_never_goes(live: Pair) -> None:
     live.client.go(1)
-    assert live.client.tick(WINDOW - 1) == WINDOW
-    assert live.client.tick(WINDOW) == 0
+    assert live.client.tick(WINDOW // 2 - 1) == WINDOW // 2
+    assert live.client.tick(WINDOW // 2) == WINDOW
     assert live.client.control() == b""
+    assert live.client.tick(WINDOW) == 0
     assert give(live.client, LIVE_MARK) == b""
     assert live.client.control() == b""
     assert live.client.write(b"ab") == b"ab"
