@@ -7,7 +7,7 @@ C_SOURCES = $(shell find kernel_tap bench -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build user demo lab test lint unit fuzz bench-core clean
+.PHONY: help setup system build user demo lab test test-vm lint unit fuzz bench-core clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ lab: setup ## The demonstration's network with Mininet's prompt, to try things (
 
 test: setup lint ## Lint, unit tests and, as root, system tests
 	@$(BIN)/pytest
+
+test-vm: setup ## Boot Debian's kernels 6.1 and 6.12 in QEMU, test in them; installs them (root)
+	@setup/system.sh setup/vm-packages.txt
+	@$(BIN)/pytest tests/vm
 
 unit: setup ## Unit tests alone (no root)
 	@$(BIN)/pytest tests/unit

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the Debian packages of system-packages.txt that are missing. Needs root only then.
+# Installs what is missing of a list of Debian packages (system-packages.txt). Needs root only then.
 set -eu
 
-list=$(dirname "$0")/system-packages.txt
+list=${1:-$(dirname "$0")/system-packages.txt}
 missing=""
 for package in $(grep -v '^#' "$list"); do
 	state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
