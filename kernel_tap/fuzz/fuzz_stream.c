@@ -216,8 +216,11 @@ static void deliver_all(void)
 	for (__u32 i = 0; i < 2; i++)
 		while (sides[i].wire_start < sides[i].wire_size)
 			deliver(&sides[i], L45_ENDPOINT_WIRE, L45_ENDPOINT_WIRE);
-	for (__u32 i = 0; i < 2; i++)
+	for (__u32 i = 0; i < 2; i++) {
 		read_all(&sides[i], L45_ENDPOINT_WIRE);
+		CHECK(l45_endpoint_flow(sides[i].endpoint)->tx.changes ==
+		      l45_endpoint_flow(other(&sides[i])->endpoint)->rx.changes);
+	}
 }
 
 /* A mark that would be taken. */
