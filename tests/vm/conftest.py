@@ -32,7 +32,7 @@ class Build:
 def kernel(request: pytest.FixtureRequest) -> Kernel:
     found = machine.newest(request.param)
     missing = ", ".join(map(str, found.missing()))
-    assert not missing, f"{missing}: missing; reinstall the kernel's packages (vm-packages.txt)"
+    assert not missing, f"{missing}: missing; apt-get install --reinstall its packages"
     return found
 
 

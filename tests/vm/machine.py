@@ -56,7 +56,7 @@ def newest(series: str) -> Kernel:
     found = [path.name.partition("-")[2] for path in Path("/boot").glob(f"vmlinuz-{series}.*")]
     generic = [name for name in found if re.fullmatch(r"[\d.+~a-z]+(-\d+)?-amd64", name)]
     if not generic:
-        raise FileNotFoundError(f"no kernel /boot/vmlinuz-{series}.*-amd64: setup/vm-packages.txt")
+        raise FileNotFoundError(f"no /boot/vmlinuz-{series}.*-amd64; `make test-vm` installs it")
     return Kernel(max(generic, key=lambda name: [int(n) for n in re.findall(r"\d+", name)]))
 
 
