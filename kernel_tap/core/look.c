@@ -103,7 +103,7 @@ static void open_stream(struct l45_flow *flow, const struct l45_attached_stream 
 		flow->attached[i].state[1] = 0;
 	if (live) {
 		/* The peer would not have sent it before it looked for ours. */
-		if (flow->tx.armed)
+		if (READ_ONCE(flow->tx.armed))
 			WRITE_ONCE(flow->tx.go, 1);
 		rx->armed = 0;
 	} else {

@@ -22,10 +22,17 @@ static int may_send(const struct l45_attached_stream *attached)
 	return attached->switches & L45_MAY_SEND && !attached->left;
 }
 
+/* Receiving may say so just when our mark has gone: it counts only while armed, for a second mark
+ * would be payload to the peer. */
+static int is_our_turn(const struct l45_flow *flow)
+{
+	return flow->tx.armed && READ_ONCE(flow->tx.go);
+}
+
 /* Whether the stream can begin with this customization now. */
 static int can_open(const struct l45_flow *flow, const struct l45_attached_stream *attached)
 {
-	if (READ_ONCE(flow->tx.go))
+	if (is_our_turn(flow))
 		return 1;
 	if (flow->tx.state != L45_SEND_NEW)
 		return 0;
@@ -99,7 +106,7 @@ static void prepend_mark(struct l45_flow *flow, const struct l45_instance *to,
 {
 	__u8 *mark = prepend(frame, L45_MARK_SIZE);
 
-	if (READ_ONCE(flow->tx.go)) {
+	if (is_our_turn(flow)) {
 		l45_put_mark(mark, L45_MARK_LIVE, flow->token, to);
 		flow->tx.go = 0;
 		flow->tx.armed = 0;
@@ -308,7 +315,7 @@ int l45_send_control(struct l45_flow *flow, struct l45_frame *frame)
 	if (flow->tx.state == L45_SEND_BROKEN)
 		return -EPIPE;
 	/* The first bytes of a new stream bring its mark, and nothing before them. */
-	if (flow->tx.state == L45_SEND_FRAMED || READ_ONCE(flow->tx.go))
+	if (flow->tx.state == L45_SEND_FRAMED || is_our_turn(flow))
 		change(flow, settled(flow), frame);
 	return frame->head_size > 0;
 }
