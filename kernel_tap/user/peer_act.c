@@ -102,7 +102,7 @@ static void go(struct connection *c, __u64 now)
 
 	if (error)
 		complain("event=go-refused reason=\"%s\"",
-			 error == -ETIME ? "the window is over" : "not armed");
+			 error == -ETIME ? "half of the window is over" : "not armed");
 	else
 		event("event=go");
 }

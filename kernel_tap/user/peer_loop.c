@@ -27,7 +27,7 @@ static void stop(struct connection *c)
 	const struct incoming *in = &c->in;
 
 	event("event=stopped");
-	c->abrupt = (c->out.pending && c->out.sent) || in->app.size || in->start < in->end;
+	c->abrupt = c->out.pending || in->app.size || in->start < in->end;
 	c->over = true;
 }
 

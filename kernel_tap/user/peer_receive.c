@@ -11,25 +11,41 @@
 void read_peer(struct connection *c)
 {
 	struct incoming *in = &c->in;
-	ssize_t size = recv(c->peer, in->wire, sizeof(in->wire), 0);
+	ssize_t size;
 
+	in->end -= in->start;
+	memmove(in->wire, in->wire + in->start, in->end);
+	in->start = 0;
+	size = recv(c->peer, in->wire + in->end, sizeof(in->wire) - in->end, 0);
 	if (size < 0) {
 		if (!is_transient(errno))
 			break_off(c, PEER_FAILED, "cannot receive from the peer: %s",
 				  strerror(errno));
 		return;
 	}
-	in->start = 0;
-	in->end = size;
+	in->end += size;
 	in->ended = !size;
+}
+
+/* What may be the begin of a mark is the last that was read, and the rest may have come as well: a
+ * mark that only our buffer has cut must not count as late, however slow the application was. */
+static bool is_cut(const struct connection *c)
+{
+	const struct incoming *in = &c->in;
+	__u32 begun = c->flow.rx.held + in->end - in->start;
+
+	return c->flow.rx.state == L45_RECEIVE_LOOK && !in->ended && begun && begun < L45_MARK_SIZE;
 }
 
 /* Returns whether anything happened, or a negative errno. */
 static int decode_some(struct connection *c)
 {
 	struct incoming *in = &c->in;
-	int used = l45_receive(&c->flow, in->wire + in->start, in->end - in->start, &in->app);
+	int used;
 
+	if (is_cut(c))
+		read_peer(c);
+	used = l45_receive(&c->flow, in->wire + in->start, in->end - in->start, &in->app);
 	if (used < 0)
 		return used;
 	in->start += used;
@@ -45,7 +61,7 @@ void decode(struct connection *c)
 	struct incoming *in = &c->in;
 	int more = 1;
 
-	while (more > 0 && !in->app.size && !in->finished)
+	while (more > 0 && !in->app.size && !in->finished && !c->over)
 		more = decode_some(c);
 	if (more < 0)
 		break_off(c, PEER_BROKEN, "event=fault direction=receive reason=\"%s\"",

@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import socket
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peer_kit import TOKEN, Peer, World, build, module, payload, tag, whole, xor
+from tests.peer_kit import TOKEN, Peer, World, build, module, payload, tag, until, whole, xor
 from tests.peer_wire import Item, kinds, read_wire, restore, switched_at
 from tests.stream_frames import END, data, frame, mark, switch, tagged
 from tests.stream_frames import tag as tag_head
@@ -308,7 +309,8 @@ def test_a_delayed_send_does_not_delay_what_is_received(world: World) -> None:
     assert server.is_idle()
     server.process.send_signal(signal.SIGINT)
     assert server.status() == 0
-    assert other.recv(100) == b""
+    with pytest.raises(ConnectionResetError):  # what waits is lost: this is no orderly end
+        other.recv(100)
 
 
 def test_delayed_sends_arrive_whole(world: World) -> None:
@@ -390,6 +392,32 @@ def test_a_peer_that_has_ended_is_no_work_while_nobody_reads(world: World) -> No
         assert server.is_idle()
     with open(reading, "rb") as file:
         assert file.read() == sent
+    assert server.status() == 0
+
+
+def test_a_mark_is_not_late_because_a_read_cut_it(world: World) -> None:
+    """It came in time; the application did not read before the window was over."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    fifo = world.fifo()
+    server = world.start(
+        "listen", *tag("receive"), *fifo.option, "127.0.0.1", 0, stdin=b"", stdout=writing
+    )
+    os.close(writing)
+    other = world.client(server.port)
+    other.sendall(b"plain")
+    assert os.read(reading, 5) == b"plain"
+    fifo.tell(f"arm {TOKEN.hex()} 500")
+    server.wait_event("event=armed")
+    server.process.send_signal(signal.SIGSTOP)
+    before = payload(65536 - 10)  # a read of 65536 bytes cuts the mark
+    other.sendall(before + mark(kind=b"L") + tagged(b"tagged", 6))
+    until(lambda: fcntl.ioctl(other, termios.TIOCOUTQ, bytes(4)) == bytes(4), lambda: "on its way")
+    other.shutdown(socket.SHUT_WR)
+    server.process.send_signal(signal.SIGCONT)
+    time.sleep(0.6)  # the window
+    with os.fdopen(reading, "rb") as application:
+        assert application.read() == before + b"tagged"
     assert server.status() == 0
 
 
