@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "text.h"
 
 static volatile sig_atomic_t stop;
 
@@ -64,8 +65,13 @@ void wait_for(struct pollfd *polled, nfds_t count, __u64 until)
 struct addrinfo *resolve(const char *host, const char *port, int flags)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = flags }, *found;
-	int error = getaddrinfo(host, port, &hints, &found);
+	__u64 number;
+	int error;
 
+	/* Which getaddrinfo would take for another one. */
+	if (isdigit((unsigned char)*port) && !to_number(port, UINT16_MAX, &number))
+		fail("port %s: want a number from 0 to 65535, or the name of a service", port);
+	error = getaddrinfo(host, port, &hints, &found);
 	if (error)
 		fail("%s port %s: %s", host, port, gai_strerror(error));
 	return found;

@@ -52,6 +52,8 @@ def world(program: Path, tmp_path: Path) -> Iterator[World]:
         ("forward --to ::1:1 --limit 0 ::1 0", "want a number from 1"),
         ("forward --to ::1:1 --customize both ::1 0", "want near or far"),
         ("listen ::1 nonsense", "::1 port nonsense: "),
+        ("listen ::1 65536", "port 65536: want a number from 0 to 65535"),
+        ("connect ::1 99999999999999999999", "want a number from 0 to 65535"),
     ],
 )
 def test_bad_input_is_refused(world: World, arguments: str, message: str) -> None:
