@@ -45,11 +45,6 @@ bulk = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    return Kit.build(tmp_path_factory)
-
-
 def mark_of(world: World, slot: Slot, kind: bytes, age: int) -> bytes:
     """A mark that a flow looks for (age 0), or looked for."""
     token = TOKEN if kind == b"N" else b"live%04d" % (world.tokens - age)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,17 +23,6 @@ from tests.vectors import MODULES
 BOTH = SEND | RECEIVE
 XOR_MARK = wire.mark(b"SXOR")
 TO_XOR, TO_TAG = wire.switch(b"SXOR", 1), wire.switch(b"STAG", 1)
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    return Kit.build(tmp_path_factory)
-
-
-@pytest.fixture
-def pair(kit: Kit) -> Iterator[Pair]:
-    with kit.pair() as pair:
-        yield pair
 
 
 def x(app: bytes) -> bytes:

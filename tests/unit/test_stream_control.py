@@ -27,17 +27,6 @@ LIVE_MARK = wire.mark(b"SXOR", kind=b"L", token=LIVE)
 TO_XOR, TO_TAG = wire.switch(b"SXOR", 1), wire.switch(b"STAG", 1)
 
 
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    return Kit.build(tmp_path_factory)
-
-
-@pytest.fixture
-def pair(kit: Kit) -> Iterator[Pair]:
-    with kit.pair() as pair:
-        yield pair
-
-
 @pytest.fixture
 def live(kit: Kit) -> Iterator[Pair]:
     """A connection on which bytes have passed; stream_xor is on it, and it is armed."""

@@ -28,17 +28,6 @@ BOTH = SEND | RECEIVE
 TO_TAG, TO_XOR = wire.switch(b"STAG", 1), wire.switch(b"SXOR", 1)
 
 
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    return Kit.build(tmp_path_factory)
-
-
-@pytest.fixture
-def pair(kit: Kit) -> Iterator[Pair]:
-    with kit.pair() as pair:
-        yield pair
-
-
 @pytest.fixture
 def server(kit: Kit) -> Iterator[Endpoint]:
     """A server that understands stream_tag, stream_xor and stream_probe."""

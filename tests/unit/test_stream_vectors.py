@@ -10,7 +10,6 @@ import pytest
 
 from tests import vectors
 from tests.stream_target import RECEIVE, SEND, Customization, Endpoint, Module, Role, StreamError
-from tests.user_target import build
 from tests.vectors import Stream
 from wire.manifest import load
 
@@ -24,11 +23,6 @@ STREAMS = [
 def each(streams: list[tuple[str, Stream]]) -> pytest.MarkDecorator:
     names = [f"{module}: {stream.name}" for module, stream in streams]
     return pytest.mark.parametrize(("module", "stream"), streams, ids=names)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("user"), vectors.MODULES)
 
 
 def endpoint(built: Path, role: Role, module: str, stream: Stream) -> Endpoint:

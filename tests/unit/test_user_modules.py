@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import vectors
-from tests.user_target import MESSAGE_MAX, Line, Module, build, run
+from tests.user_target import MESSAGE_MAX, Line, Module, run
 from wire.manifest import load
 
 MODULES = vectors.modules("vector")
@@ -22,11 +22,6 @@ messages = st.one_of(
     st.builds(lambda a, b, rest: a + b"\x01" + b + rest, *[st.binary(max_size=40)] * 3),
 )
 names = st.one_of(st.none(), st.binary(max_size=40).filter(lambda name: b"\0" not in name))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("user"), vectors.MODULES)
 
 
 @pytest.fixture(scope="module")
