@@ -17,7 +17,9 @@ setup: system $(STAMP) build ## Install what is missing: system packages (as roo
 system:
 	@setup/system.sh
 
-$(STAMP): requirements.txt pyproject.toml $(wildcard setup/*) | system
+PYTHON_SETUP := setup/python.sh setup/pip.txt setup/constraints.txt setup/build-constraints.txt \
+	$(wildcard setup/l45_ryu_compat.*)
+$(STAMP): requirements.txt pyproject.toml $(PYTHON_SETUP) | system
 	@setup/python.sh
 	@touch $@
 

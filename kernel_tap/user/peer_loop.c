@@ -44,7 +44,7 @@ static void work(struct connection *c)
 		armed = c->flow.tx.armed;
 		c->wake = l45_flow_tick(&c->flow, now);
 		if (armed && !c->flow.tx.armed)
-			event("event=window-over");
+			event("event=go-over");
 		if (!c->over)
 			decode(c);
 		if (!c->over)

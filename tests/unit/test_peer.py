@@ -244,7 +244,7 @@ def test_what_could_be_a_mark_is_given_back_when_the_window_is_over(world: World
     server.wait_event("event=armed")
     begin = mark(kind=b"L")[:19]
     other.sendall(begin)
-    server.wait_event("event=window-over")
+    server.wait_event("event=go-over")
     server.wait_received(b"plain " + begin)
     fifo.tell("go")
     server.wait_event("event=go-refused")
