@@ -204,6 +204,12 @@ static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
 	}
 }
 
+/* Who only watches answers for a whole write, and is not asked again for its later frames. */
+static int has_watched(const struct l45_flow *flow, const struct l45_attached_stream *attached)
+{
+	return flow->tx.watched && !l45_is_framed(attached);
+}
+
 /* Ask in order; negative where nothing can be said. */
 static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_frame *frame,
 	       struct outcome *outcome)
@@ -217,6 +223,11 @@ static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_fram
 
 		if (!may_send(attached) || (l45_is_framed(attached) && !can_frame(flow, attached)))
 			continue;
+		if (has_watched(flow, attached)) {
+			outcome->by = attached;
+			outcome->msg.delay_ms = 0;
+			return 0;
+		}
 		error = show(flow, attached, offer, frame, &outcome->msg);
 		if (error)
 			return error;
@@ -288,23 +299,19 @@ int l45_send(struct l45_flow *flow, l45_copy copy, void *source, __u32 size,
 		return -EPIPE;
 	if (!size)
 		return -EINVAL;
-	if (flow->tx.passing) {
-		pass(flow, l45_min(size, flow->tx.passing), frame);
-		flow->tx.passing -= frame->taken;
-	} else {
-		error = ask(flow, &offer, frame, &outcome);
-		if (error)
-			return error;
-		if (outcome.by && l45_is_framed(outcome.by))
-			carry(flow, &outcome, frame);
-		else
-			pass(flow, outcome.taken, frame);
-		if (outcome.by) {
-			/* One that only watches was shown all of this write at once. */
-			flow->tx.passing = outcome.msg.taken - frame->taken;
-			frame->delay_ms = outcome.msg.delay_ms;
-		}
+	error = ask(flow, &offer, frame, &outcome);
+	if (error)
+		return error;
+	if (outcome.by && l45_is_framed(outcome.by))
+		carry(flow, &outcome, frame);
+	else
+		pass(flow, outcome.taken, frame);
+	if (outcome.by) {
+		frame->delay_ms = outcome.msg.delay_ms;
+		if (!l45_is_framed(outcome.by) && !flow->tx.watched)
+			flow->tx.watched = size;
 	}
+	flow->tx.watched -= l45_min(flow->tx.watched, frame->taken);
 	flow->tx.taken += frame->taken;
 	return 0;
 }

@@ -56,7 +56,7 @@ struct l45_sender {
 	__u8 armed;
 	__u8 go;
 	const struct l45_instance *in_use; /* while FRAMED: what the receiver decodes with */
-	__u32 passing; /* bytes for which the verdict on this write already stands */
+	__u32 watched; /* bytes of this write that one who only watches has taken already */
 	__u32 errors;  /* messages that a module could not take: they passed unchanged */
 	__u32 changes; /* marks, switches and ends sent: the peer's `rx.changes`, if all is read */
 	__u64 taken;   /* application's bytes */

@@ -161,6 +161,23 @@ def test_who_only_watches_is_asked_once_a_write(kit: Kit, pair: Pair) -> None:
         ]
 
 
+def test_who_is_asked_before_a_watcher_is_asked_for_every_frame(kit: Kit, pair: Pair) -> None:
+    """It is shown 16 KiB at a time, and has refused no more than that."""
+    pair.attach(kit.probe_of(whole=True), 1)
+    pair.client.attach(kit.rate, 2, SEND)
+    refused, taken = b"n" * 16384, b"y" * 16384
+    sent, left = [], refused + taken + refused
+    while left:
+        sent.append(pair.client.send(left))
+        left = left[sent[-1].taken :]
+    assert [one.taken for one in sent] == [16384] * 3
+    assert [one.delay_ms for one in sent] == [250, 0, 0]
+    stream = b"".join(one.wire for one in sent)
+    assert stream[20:].startswith(wire.untouched(refused))
+    assert sent[1].wire.startswith(b"D")
+    assert give(pair.server, stream) == refused + taken + refused
+
+
 def test_who_only_watches_leaves_a_plain_stream_plain(kit: Kit, pair: Pair) -> None:
     pair.client.attach(kit.rate, 1, SEND)
     sent = pair.client.send(bytes(200_000))
