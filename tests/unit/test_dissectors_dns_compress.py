@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests import vectors
@@ -15,11 +13,6 @@ MANIFEST = load(vectors.MODULES / "dns_compress" / "manifest.toml")
 WIRE = bytes.fromhex("444e5343 1a2b 03777777 076578616d706c65 036f7267 00 0041 0001")
 QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
 EXPERT = "l45.dns_compress.expert."
-
-
-@pytest.fixture
-def tshark(tmp_path: Path) -> Tshark:
-    return Tshark(tmp_path)
 
 
 def test_name_type_and_class_can_be_read(tshark: Tshark) -> None:

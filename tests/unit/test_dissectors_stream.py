@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -38,11 +37,6 @@ from tests.stream_shown import (
 )
 from tests.tshark import Tshark
 from wire.manifest import Manifest
-
-
-@pytest.fixture
-def tshark(tmp_path: Path) -> Tshark:
-    return Tshark(tmp_path)
 
 
 @pytest.fixture

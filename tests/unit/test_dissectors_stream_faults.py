@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -33,11 +32,6 @@ from tests.stream_shown import (
     shown,
 )
 from tests.tshark import Tshark
-
-
-@pytest.fixture
-def tshark(tmp_path: Path) -> Tshark:
-    return Tshark(tmp_path)
 
 
 @pytest.fixture

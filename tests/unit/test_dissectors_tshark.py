@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import struct
 from ipaddress import IPv6Address
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,6 @@ FLAG = b"XTAG"
 TAG = FLAG + b"dig".ljust(16, b"\0")
 QUERY = bytes.fromhex("1a2b01200001000000000000 03777777 076578616d706c65 036f7267 00 0001 0001")
 OTHER_QUERY = bytes.fromhex("3c4d01200001000000000000 03666f6f 036f7267 00 0001 0001")
-
-
-@pytest.fixture
-def tshark(tmp_path: Path) -> Tshark:
-    return Tshark(tmp_path)
 
 
 def to_every_field(payload: bytes, captured: int | None = None) -> Datagram:

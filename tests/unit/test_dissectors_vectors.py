@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests import vectors
@@ -31,11 +29,6 @@ def contents(wire: bytes) -> list[bytes]:
         found.append(wire[at + HEADER_SIZE : end])
         at = end
     return found
-
-
-@pytest.fixture
-def tshark(tmp_path: Path) -> Tshark:
-    return Tshark(tmp_path)
 
 
 def test_tags_are_shown_and_the_application_s_bytes_handed_on(tshark: Tshark) -> None:

@@ -13,25 +13,31 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
-from tests.peer_kit import TOKEN, Peer, World, build, module, payload, tag, until, whole, xor
+from tests.peer_kit import TOKEN, Peer, World, module, payload, tag, until, whole, xor
 from tests.peer_wire import Item, kinds, read_wire, restore, switched_at
 from tests.stream_frames import END, data, frame, mark, switch, tagged
 from tests.stream_frames import tag as tag_head
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.getbasetemp() / "l45-peer")
+def exchange(
+    world: World, options: list[str], sent: tuple[bytes, bytes]
+) -> tuple[Peer, list[bytes]]:
+    """Client and server send these at once, and read them.
 
-
-@pytest.fixture
-def world(program: Path, tmp_path: Path) -> Iterator[World]:
-    with World(program, tmp_path) as world:
-        yield world
+    Return the server, which has ended, and what was on the wire each way.
+    """
+    server = world.start("listen", *options, "127.0.0.1", 0)
+    relay = world.relay(server.port)
+    client = world.start("connect", *options, "127.0.0.1", relay.port, stdin=sent[0])
+    server.wait_event("event=mark-received")
+    server.write(sent[1])
+    server.end()
+    assert (client.status(), server.status()) == (0, 0)
+    assert (server.received, client.received) == sent
+    return server, [bytes(way) for way in relay.captures[0].ways]
 
 
 # -- new streams
@@ -42,15 +48,8 @@ def test_transfer_both_ways_through_torn_segments(
     world: World, options: list[str], signature: bytes
 ) -> None:
     sent = payload(200_000), payload(150_000, 2)
-    server = world.start("listen", *options, "127.0.0.1", 0)
-    relay = world.relay(server.port)
-    client = world.start("connect", *options, "127.0.0.1", relay.port, stdin=sent[0])
-    server.wait_event("event=mark-received")
-    server.write(sent[1])
-    server.end()
-    assert (client.status(), server.status()) == (0, 0)
-    assert (server.received, client.received) == sent
-    for wire, application in zip(relay.captures[0].ways, sent, strict=True):
+    _, wires = exchange(world, options, sent)
+    for wire, application in zip(wires, sent, strict=True):
         items = read_wire(wire)
         assert items[0] == Item("M", mark(signature))
         assert kinds(items) == "MD"
@@ -122,15 +121,8 @@ def test_rotation_while_bytes_flow_both_ways(world: World) -> None:
     turns = [f"at {at} set 2 both {(5, 20)[n % 2]}" for n, at in enumerate(places)]
     options = [*tag(), *xor(), *world.script(*turns)]
     sent = payload(250_000), payload(220_000, 2)
-    server = world.start("listen", *options, "127.0.0.1", 0)
-    relay = world.relay(server.port)
-    client = world.start("connect", *options, "127.0.0.1", relay.port, stdin=sent[0])
-    server.wait_event("event=mark-received")
-    server.write(sent[1])
-    server.end()
-    assert (client.status(), server.status()) == (0, 0)
-    assert (server.received, client.received) == sent
-    for wire, application in zip(relay.captures[0].ways, sent, strict=True):
+    server, wires = exchange(world, options, sent)
+    for wire, application in zip(wires, sent, strict=True):
         items = read_wire(wire)
         assert restore(items) == application
         assert switched_at(items) == places

@@ -16,23 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.peer_kit import LONGEST, Peer, Relay, World, build, payload, tag, until, xor
+from tests.peer_kit import LONGEST, Peer, Relay, World, payload, tag, until, xor
 from tests.peer_wire import kinds, read_wire, restore
 from tests.stream_frames import data, frame, mark
 from tests.stream_frames import tag as tag_head
 
 curl_only = pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.getbasetemp() / "l45-peer")
-
-
-@pytest.fixture
-def world(program: Path, tmp_path: Path) -> Iterator[World]:
-    with World(program, tmp_path) as world:
-        yield world
 
 
 class Chain:

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peer_kit import World, build, tag
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.getbasetemp() / "l45-peer")
-
-
-@pytest.fixture
-def world(program: Path, tmp_path: Path) -> Iterator[World]:
-    with World(program, tmp_path) as world:
-        yield world
+from tests.peer_kit import World, tag
 
 
 @pytest.mark.parametrize(
