@@ -19,6 +19,18 @@ enum l45_action {
 	L45_SPOILT,  /* changed half-way: nobody may see it, and an error is counted */
 };
 
+/* What a customization did to one socket's messages. */
+struct l45_counts {
+	__u64 sent;
+	__u64 received;
+	__u64 passed; /* seen, and left for the next or unchanged */
+	__u64 dropped;
+	__u64 errors;
+	__u64 too_big;
+	__u64 sent_bytes; /* of the application, as the next */
+	__u64 received_bytes;
+};
+
 static inline enum l45_action l45_after(__u32 verdict, int changed)
 {
 	if (verdict == L45_DONE)
