@@ -2,62 +2,48 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.vm import machine
-from tests.vm.machine import ROOT, Ended, Kernel
+from tests.vm import kernels, machine
+from tests.vm.kernels import Build, Kernel
+from tests.vm.machine import Ended, Guest
 
-SERIES = ("6.1", "6.12")
-
-
-@dataclass(frozen=True)
-class Build:
-    """What came out of building l45_core_test.ko for a kernel."""
-
-    folder: Path
-    code: int
-    log: str
-
-    @property
-    def module(self) -> Path:
-        return self.folder / "kmod" / "l45_core_test.ko"
+CHECKS = sorted((Path(__file__).parent / "checks").glob("*.sh"))
 
 
-@pytest.fixture(scope="session", params=SERIES)
+@pytest.fixture(scope="session", params=kernels.SERIES)
 def kernel(request: pytest.FixtureRequest) -> Kernel:
-    found = machine.newest(request.param)
-    missing = ", ".join(map(str, found.missing()))
-    assert not missing, f"{missing}: missing; apt-get install --reinstall its packages"
-    return found
+    return kernels.named(request.param)
 
 
 @pytest.fixture(scope="session")
-def core_test(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def build(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Build it from the beginning, so that nothing that the compiler says is missed."""
-    folder = tmp_path_factory.mktemp(f"kmod-{kernel.release}")
-    command = ["make", "-C", f"{ROOT}/kernel_tap/kmod", f"KERNEL={kernel.release}", f"OUT={folder}"]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    return Build(folder, done.returncode, done.stdout)
+    return kernels.build_modules(kernel, tmp_path_factory.mktemp(f"kmod-{kernel.release}"))
+
+
+@pytest.fixture(scope="session")
+def programs() -> None:
+    if kernels.has_programs():
+        built = kernels.build_programs()
+        assert built.code == 0, built.log
 
 
 @pytest.fixture(scope="session")
 def accelerator() -> str:
-    return machine.accelerator(machine.newest(SERIES[0]))
+    return machine.accelerator(kernels.named(kernels.SERIES[0]))
 
 
 @pytest.fixture(scope="session")
 def guest(
-    kernel: Kernel, core_test: Build, accelerator: str, tmp_path_factory: pytest.TempPathFactory
+    kernel: Kernel,
+    build: Build,
+    programs: None,
+    accelerator: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Ended:
     """Boot once, run all checks, and give what is left of it."""
     share = tmp_path_factory.mktemp(f"guest-{kernel.release}")
-    if core_test.code == 0:
-        shutil.copy(core_test.module, share)
-    return machine.run(kernel, accelerator, share)
+    return machine.run(Guest(kernel, accelerator, CHECKS, build.modules, {}), share)

@@ -1,63 +1,41 @@
-"""A guest: which kernels there are, how QEMU runs one, and what it left."""
+"""A guest: how QEMU runs a kernel and checks in it, and what they left."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import initramfs
+from tests.vm.kernels import ROOT, Kernel
 
-ROOT = Path(__file__).parents[2]
 KVM = Path("/dev/kvm")
 KVM_SECONDS = 15
 """A kernel without a root gives up sooner where KVM works; there are machines where it hangs."""
-GUEST_SECONDS = 600
-CHECK_SECONDS = 300
+GUEST_SECONDS = 900
+BOOT_SECONDS = 180
+CHECK_SECONDS = 400
 TAIL_LINES = 40
 
 CONSOLE = "console=ttyS0 panic=-1"
 # What is slow because the machine is busy is not stuck.
 PATIENCE = "rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60"
+# Caches that are checked for consistency are not merged, and their objects are counted exactly:
+# leaks.sh reads these counts.
+COUNTED = "slub_debug=F,TCP,TCPv6,UDP,UDPv6,MPTCP,MPTCPv6,RAW,RAWv6,sock_inode_cache,net_namespace"
 BEGIN, CHECK, END = "l45-vm: checks begin", "l45-vm: check ", "l45-vm: checks end"
 """What guest.sh writes to the kernel's log."""
 BAD = re.compile(
     r"BUG\b|WARNING\b|Oops|KASAN|UBSAN|Kernel panic|general protection|Call Trace|"
     r"possible (circular|recursive) locking|inconsistent lock|blocked for more than|"
-    r"detected stall|refcount_t|memory leak"
+    r"detected stall|refcount_t|memory leak|waiting for \S+ to become free|ODEBUG"
 )
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel of this machine's, as Debian installs it."""
-
-    release: str
-
-    @property
-    def image(self) -> Path:
-        return Path(f"/boot/vmlinuz-{self.release}")
-
-    @property
-    def modules(self) -> Path:
-        return Path(f"/lib/modules/{self.release}")
-
-    def missing(self) -> list[Path]:
-        """Return what of its packages is not there."""
-        needed = self.image, self.modules / "modules.dep", self.modules / "build"
-        return [path for path in needed if not path.exists()]
-
-
-def newest(series: str) -> Kernel:
-    """Return the newest kernel of a series like 6.1; a FileNotFoundError where there is none."""
-    found = [path.name.partition("-")[2] for path in Path("/boot").glob(f"vmlinuz-{series}.*")]
-    generic = [name for name in found if re.fullmatch(r"[\d.+~a-z]+(-\d+)?-amd64", name)]
-    if not generic:
-        raise FileNotFoundError(f"no /boot/vmlinuz-{series}.*-amd64; `make test-vm` installs it")
-    return Kernel(max(generic, key=lambda name: [int(n) for n in re.findall(r"\d+", name)]))
 
 
 @dataclass(frozen=True)
@@ -80,47 +58,98 @@ class Ended:
     def tail(self) -> str:
         return "\n".join(self.console.splitlines()[-TAIL_LINES:])
 
-    def code(self, check: str) -> int | None:
-        """Return how a check ended; None where it has not."""
-        path = self.share / f"{check}.code"
-        return int(path.read_text()) if path.exists() else None
+    def reasons(self, check: str) -> list[str]:
+        """Return what is wrong with a check: nothing if it passed."""
+        code, leaks = self._of(check, "code").strip(), self._of(check, "leaks")
+        ended = [] if code == "0" else [f"ended with {code}" if code else "did not end"]
+        return [*ended, *leaks.splitlines(), *complaints(self._log(check))]
 
-    def output(self, check: str) -> str:
-        path = self.share / f"{check}.out"
-        return path.read_text(errors="replace") if path.exists() else "it has not begun"
-
-    def log_of(self, check: str) -> str:
-        """Return what the kernel said during a check; its last lines if that has not begun."""
-        _, begun, rest = self.console.partition(f"{CHECK}{check}\n")
-        return rest.partition("l45-vm: ")[0] if begun else self.tail
+    def report(self, check: str) -> str:
+        """Return what is wrong with a check, what it said, and what the kernel said meanwhile."""
+        output, log = self._of(check, "out"), self._log(check) or self.tail
+        return "\n".join([*self.reasons(check), "Output:", output, "Kernel:", log])
 
     def complaints(self) -> list[str]:
         """Return what the kernel said that is bad, from the first check on."""
-        _, _, during = self.console.partition(BEGIN)
-        return [line for line in during.splitlines() if BAD.search(line)]
+        return complaints(self.console.partition(BEGIN)[2])
+
+    def _of(self, check: str, kind: str) -> str:
+        path = self.share / f"{check}.{kind}"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _log(self, check: str) -> str:
+        """Return what the kernel said from the beginning of a check to that of the next."""
+        return self.console.partition(f"{CHECK}{check}\n")[2].partition("l45-vm: ")[0]
 
 
-def run(kernel: Kernel, accel: str, share: Path) -> Ended:
-    """Boot, let all checks run, and wait for the end or for the time limit."""
+def complaints(log: str) -> list[str]:
+    """Return the lines of a kernel's log that are bad."""
+    return [line for line in log.splitlines() if BAD.search(line)]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What shall run: a kernel, and checks in their order, each for some seconds."""
+
+    kernel: Kernel
+    accel: str
+    checks: Sequence[Path]
+    modules: Sequence[Path]
+    environment: Mapping[str, str]
+    check_seconds: int = CHECK_SECONDS
+
+
+@contextmanager
+def running(guest: Guest, share: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Boot a guest, which puts all it has to say into the folder `share`; it ends with this."""
+    for path in (*guest.modules, *guest.checks):
+        shutil.copy(path, share)
     archive = share / "initramfs"
-    archive.write_bytes(initramfs.build(kernel.modules))
-    (share / "start").write_text(
-        f"cd {shlex.quote(str(ROOT))} && exec sh tests/vm/guest.sh {CHECK_SECONDS}\n"
-    )
+    archive.write_bytes(initramfs.build(guest.kernel.modules))
+    (share / "start").write_text(_start(guest))
     command = [
-        *_qemu(accel, kernel, share / "console", PATIENCE),
+        *_qemu(guest.accel, guest.kernel, share / "console", f"{PATIENCE} {COUNTED}"),
         *("-initrd", archive),
         *_folder("machine", Path("/"), ",readonly=on"),
         *_folder("results", share),
     ]
-    return Ended(share, in_time=_until_end(command, GUEST_SECONDS))
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as qemu:
+        try:
+            yield qemu
+        finally:
+            qemu.kill()
+
+
+def run(guest: Guest, share: Path, seconds: int = GUEST_SECONDS) -> Ended:
+    """Boot, let all checks run, and wait for the end or for the time limit."""
+    with running(guest, share) as qemu:
+        return Ended(share, in_time=_ends_well(qemu, seconds))
 
 
 def accelerator(kernel: Kernel) -> str:
     """Return `kvm` where a kernel comes as far as to miss its root with it, else `tcg`."""
-    usable = os.access(KVM, os.R_OK | os.W_OK)
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return "tcg"
     command = _qemu("kvm", kernel, Path(os.devnull))
-    return "kvm" if usable and _until_end(command, KVM_SECONDS) else "tcg"
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as qemu:
+        try:
+            return "kvm" if _ends_well(qemu, KVM_SECONDS) else "tcg"
+        finally:
+            qemu.kill()
+
+
+def _start(guest: Guest) -> str:
+    """Return the script with which the guest begins once it has its root."""
+    exports = [f"export {name}={shlex.quote(to)}" for name, to in guest.environment.items()]
+    names = " ".join(shlex.quote(path.stem) for path in guest.checks)
+    return "\n".join(
+        [
+            *exports,
+            f"export MODULES={shlex.quote(str(guest.kernel.modules))}",
+            f"cd {shlex.quote(str(ROOT))}",
+            f"exec sh tests/vm/guest.sh {guest.check_seconds} {names}\n",
+        ]
+    )
 
 
 def _qemu(accel: str, kernel: Kernel, console: Path, options: str = "") -> list[str | Path]:
@@ -128,7 +157,7 @@ def _qemu(accel: str, kernel: Kernel, console: Path, options: str = "") -> list[
         # It ends with us, however we end.
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-reboot"),
         *("-machine", f"q35,accel={accel}", "-cpu", "host" if accel == "kvm" else "max"),
-        *("-smp", "2", "-m", "2G", "-display", "none", "-serial", f"file:{console}"),
+        *("-smp", "2", "-m", "3G", "-display", "none", "-serial", f"file:{console}"),
         *("-kernel", kernel.image, "-append", f"{CONSOLE} {options}"),
     ]
 
@@ -138,12 +167,8 @@ def _folder(tag: str, path: Path, options: str = "") -> list[str]:
     return ["-fsdev", settings, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
 
 
-def _until_end(command: list[str | Path], seconds: int) -> bool:
-    """Run a guest; whether it ended by itself, and well, in time."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as qemu:
-        try:
-            return qemu.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            qemu.kill()
+def _ends_well(qemu: subprocess.Popen[bytes], seconds: int) -> bool:
+    try:
+        return qemu.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        return False

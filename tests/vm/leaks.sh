@@ -1,0 +1,89 @@
+# shellcheck shell=sh
+# What a check left behind in the guest. guest.sh calls leaks_before, runs the check, and calls
+# leaks_after, which prints a line for each leak and removes what it can, for the next check's sake.
+
+LEAK_SECONDS=15 # for sockets and namespaces, which the kernel frees some time after their end
+KMEMLEAK=/sys/kernel/debug/kmemleak
+
+leaks_before() {
+	namespaces >/run/namespaces
+	sockets >/run/sockets
+	dmesg --clear # from here on dmesg is about this check
+	[ ! -e $KMEMLEAK ] || {
+		echo scan >$KMEMLEAK
+		echo clear >$KMEMLEAK
+	}
+}
+
+leaks_after() {
+	processes_left
+	ip netns list | while read -r name _; do
+		echo "network namespace left: $name"
+		ip netns delete "$name"
+	done
+	modules_left
+	wait_for namespaces
+	wait_for sockets
+	dmesg --level=emerg,alert,crit,err | sed -n '/l45[_a-z0-9]*:/s/^/kernel error: /p'
+	[ ! -e $KMEMLEAK ] || memory_left
+}
+
+# Whatever runs a program; but not the guest's first process, nor the one that looks.
+processes_left() {
+	read -r self _ </proc/self/stat
+	for exe in /proc/[0-9]*/exe; do
+		pid=${exe#/proc/}
+		pid=${pid%/exe}
+		[ -e "$exe" ] && [ "$pid" != 1 ] && [ "$pid" != "$self" ] || continue
+		echo "process left: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+		kill -9 "$pid"
+	done
+}
+
+modules_left() {
+	for _ in 1 2 3; do # one may use another
+		for name in $(lsmod | awk '/^l45/ { print $1 }'); do
+			echo "module left: $(grep "^$name " /proc/modules)"
+			rmmod "$name"
+		done
+	done
+}
+
+# Below, a line is a name and a number.
+
+namespaces() {
+	lsns --noheadings --type net --output NS | sed 's/$/ 1/'
+}
+
+# Of all namespaces: objects in the kernel's caches, which shrinking makes exact where KASAN keeps
+# what was freed. Of this one: its own counters. Not time-wait sockets, which are no sockets any
+# more, nor pages, which are counted in large steps.
+sockets() {
+	for cache in TCP TCPv6 UDP UDPv6 MPTCP MPTCPv6 RAW RAWv6 sock_inode_cache net_namespace; do
+		[ -e /sys/kernel/slab/$cache ] || continue
+		echo 1 >/sys/kernel/slab/$cache/shrink
+		awk -v name=$cache '$1 == name { print "slab:" name, $2 }' /proc/slabinfo
+	done
+	awk '{ for (i = 2; i < NF; i += 2) if ($i !~ /^(mem|memory|tw)$/) print $1 $i, $(i + 1) }' \
+		/proc/net/sockstat /proc/net/sockstat6
+	awk '$1 ~ /^(MPTCP|TCP|UDP|RAW|PACKET)/ { print "protocols:" $1, $3 }' /proc/net/protocols
+}
+
+# Wait until there is no more of it than before, or say what there is.
+wait_for() {
+	for _ in $(seq $LEAK_SECONDS); do
+		more=$("$1" | awk 'NR == FNR { was[$1] = $2; next }
+			$2 > was[$1] + 0 { print "is", $1, $2, "was", was[$1] + 0 }' "/run/$1" -)
+		[ -n "$more" ] || return 0
+		sleep 1
+	done
+	echo "$more" | sed "s/^/$1 left: /"
+}
+
+# What is reported has been unreachable, and unchanged, in two scans, and is older than 5 seconds.
+memory_left() {
+	sleep 5
+	echo scan >$KMEMLEAK
+	echo scan >$KMEMLEAK
+	sed 's/^/memory left: /' $KMEMLEAK
+}
