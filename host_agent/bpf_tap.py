@@ -189,10 +189,25 @@ def _check_set(customizations: Sequence[Customization]) -> None:
     if len({c.id for c in customizations}) != len(customizations):
         raise TapError("two customizations have the same id")
     for c in customizations:
-        if c.match.transport != "udp":
-            raise TapError(f"customization {c.id}: the bpf tap has no {c.match.transport}")
         if c.target != BpfTap.target:
             raise TapError(f"customization {c.id}: its artifact is for {c.target!r}, not for bpf")
+        if lacking := _lacking(c):
+            raise TapError(f"customization {c.id}: the bpf tap has no {lacking}; the kmod tap has")
+
+
+def _lacking(customization: Customization) -> str | None:
+    """Return what a customization asks for that only the kernel tap does, or None."""
+    match = customization.match
+    asked = {
+        match.transport: match.transport != "udp",
+        "match by executable": match.executable is not None,
+        "match by uid": match.uid is not None,
+        "ranges of ports": match.local_port_last or match.remote_port_last,
+        "match by IPv6 address": any(p and p.version == 6 for p in (match.local, match.remote)),
+        "inactive customizations": not customization.active,
+        "deprecated customizations": customization.deprecated,
+    }
+    return next((what for what, is_asked in asked.items() if is_asked), None)
 
 
 def _order(customization: Customization) -> tuple[int, str]:

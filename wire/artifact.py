@@ -24,6 +24,8 @@ class Artifact:
     version: str
     target: Target
     data: bytes
+    kernel: str | None = None
+    """The kernel release that it is for; None where it runs on all."""
 
     @property
     def digest(self) -> str:
@@ -32,11 +34,12 @@ class Artifact:
 
     def _signed(self) -> bytes:
         claim = ["l45-artifact-1", self.digest, self.name, self.version, self.target]
+        claim += [self.kernel] if self.kernel is not None else []
         packed: bytes = msgpack.packb(claim)
         return packed
 
     def sign(self, key: Ed25519PrivateKey) -> bytes:
-        """Return the Ed25519 signature (RFC 8032) over digest, name, version and target."""
+        """Return the Ed25519 signature (RFC 8032) over all but the code, whose digest is in."""
         return key.sign(self._signed())
 
     def message(self, signature: bytes) -> ArtifactData:
@@ -46,6 +49,7 @@ class Artifact:
             name=self.name,
             version=self.version,
             target=self.target,
+            kernel=self.kernel,
             signature=signature,
             data=self.data,
         )
@@ -56,7 +60,7 @@ def verified(message: ArtifactData, signer: Ed25519PublicKey) -> Artifact:
 
     Raises ArtifactError otherwise.
     """
-    artifact = Artifact(message.name, message.version, message.target, message.data)
+    artifact = Artifact(message.name, message.version, message.target, message.data, message.kernel)
     if artifact.digest != message.digest:
         raise ArtifactError(f"artifact {message.name}: content does not have the digest it claims")
     try:

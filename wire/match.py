@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 COMM_MAX = 15
 """Longest thread or process name in bytes (Linux TASK_COMM_LEN less the NUL)."""
 
+EXECUTABLE_MAX = 255
+"""Longest path of an executable in bytes."""
+
 Transport = Literal["udp", "tcp"]
 Comm = Annotated[str, Field(min_length=1, max_length=COMM_MAX, pattern=r"^[\x21-\x7e]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Prefix = Annotated[IPv4Network, PlainSerializer(str, return_type=str)]
+Prefix = Annotated[IPvAnyNetwork, PlainSerializer(str, return_type=str)]
+Uid = Annotated[int, Field(ge=0, lt=2**32 - 1)]
+
+
+def _short_enough(path: str) -> str:
+    if len(path.encode()) > EXECUTABLE_MAX:
+        raise ValueError(f"a path has at most {EXECUTABLE_MAX} bytes here")
+    return path
+
+
+Executable = Annotated[str, Field(pattern=r"^/[^\x00]*$"), AfterValidator(_short_enough)]
 
 
 class Match(BaseModel):
     """What a socket must be for a customization to attach; a field left out matches all.
 
     `thread` is the name (`comm`) of the thread that made or used the socket, `process` that of
-    its thread-group leader. `local` and `remote` are seen from the host.
+    its thread-group leader, `executable` the absolute path of its program, `uid` its effective
+    user in the initial user namespace. `local` and `remote` are seen from the host. A port with a
+    `_last` one is the first of a range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,7 +52,42 @@ class Match(BaseModel):
     transport: Transport
     thread: Comm | None = None
     process: Comm | None = None
+    executable: Executable | None = None
+    uid: Uid | None = None
     local: Prefix | None = None
     local_port: Port | None = None
+    local_port_last: Port | None = None
     remote: Prefix | None = None
     remote_port: Port | None = None
+    remote_port_last: Port | None = None
+
+    @property
+    def local_ports(self) -> range:
+        """The local ports that match."""
+        return _ports(self.local_port, self.local_port_last)
+
+    @property
+    def remote_ports(self) -> range:
+        """The remote ports that match."""
+        return _ports(self.remote_port, self.remote_port_last)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Match:
+        for first, last in (
+            (self.local_port, self.local_port_last),
+            (self.remote_port, self.remote_port_last),
+        ):
+            if last is not None and (first is None or last < first):
+                raise ValueError(f"a range of ports ends with {last} and begins with {first}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not asked for: an end that knows less fields takes the rest."""
+        return {name: value for name, value in dump(self).items() if value is not None}
+
+
+def _ports(first: int | None, last: int | None) -> range:
+    if first is None:
+        return range(65536)
+    return range(first, (last or first) + 1)

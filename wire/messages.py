@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from wire.match import Match
 
@@ -38,6 +46,9 @@ MAX_CUSTOMIZATIONS = 16
 MAX_PARAMETERS = 64
 """Bytes of packed parameters of one customization."""
 
+TOKEN_SIZE = 8
+KEY_SIZE = 32
+
 
 class MessageError(ValueError):
     """A frame is a message that this side knows, with a field that it cannot accept."""
@@ -58,9 +69,11 @@ class Hello(Message):
     boot_id: Text
     kernel: Text
     tap: Text | None = None
+    """Names of the taps that run here."""
     tap_error: Text | None = None
-    """Why no tap can run here; then every customization is refused with it."""
+    """Why the others, or all, do not; what needs one of them is refused with it."""
     targets: list[Target] = Field(default=[], max_length=8)
+    """What those taps run, the preferred first."""
     addresses: list[Annotated[str, Field(max_length=64)]] = Field(default=[], max_length=64)
     """The host's own IPv4 addresses, without loopback."""
     generation: Generation = 0
@@ -99,6 +112,24 @@ class Customization(Message):
     """Packed as `wire.manifest.pack_parameters` says."""
     receive: bool
     send: bool
+    active: bool = True
+    """Whether it acts; one that does not stays attached and is passed over."""
+    deprecated: bool = False
+    """Whether new sockets do without it; those that have it keep it."""
+    epoch: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Of streams: tells customizations of one module apart; the same on both ends."""
+    token: Annotated[bytes, Field(max_length=TOKEN_SIZE, repr=False)] = b""
+    """Of streams, TOKEN_SIZE bytes: what begins them; a secret that both ends share."""
+    key: Annotated[bytes, Field(max_length=KEY_SIZE, repr=False)] = b""
+    """For challenges, KEY_SIZE bytes; this customization's alone, a secret."""
+
+    @field_validator("token", "key")
+    @classmethod
+    def _whole(cls, secret: bytes, info: ValidationInfo) -> bytes:
+        size = TOKEN_SIZE if info.field_name == "token" else KEY_SIZE
+        if len(secret) not in (0, size):
+            raise ValueError(f"it has {size} bytes, or none")
+        return secret
 
 
 class Desired(Message):
@@ -124,12 +155,14 @@ class ArtifactData(Message):
     name: ModuleName
     version: Text
     target: Target
+    kernel: Text | None = None
+    """The one kernel release that it is for; None where it runs on all."""
     signature: Annotated[bytes, Field(min_length=64, max_length=64)]
     data: Annotated[bytes, Field(min_length=1)]
 
 
 class Counters(Message):
-    """What a customization did since it was created; messages, not bytes."""
+    """What a customization did since it was created: messages, but where it says bytes."""
 
     sent: Count = 0
     """Messages customized on their way out."""
@@ -141,6 +174,10 @@ class Counters(Message):
     errors: Count = 0
     too_big: Count = 0
     """Messages left unchanged because the wire form would not fit the MTU."""
+    sent_bytes: Count = 0
+    """Of the application, in what was customized; 0 from a tap that does not count them."""
+    received_bytes: Count = 0
+    """Of the application, in what was restored; likewise."""
 
 
 class Status(Message):
@@ -151,6 +188,10 @@ class Status(Message):
     digest: Digest
     receive: bool
     send: bool
+    active: bool = True
+    deprecated: bool = False
+    flows: Count | None = None
+    """Sockets that have it; None from a tap that does not know."""
     error: Text | None = None
     counters: Counters = Counters()
 

@@ -25,12 +25,27 @@ def test_it_survives_the_wire() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"name": "other"}, {"version": "1.0.1"}, {"target": "kmod"}, {"signature": b"\0" * 64}],
+    [
+        {"name": "other"},
+        {"version": "1.0.1"},
+        {"target": "kmod"},
+        {"kernel": "6.1.0"},
+        {"signature": b"\0" * 64},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_an_altered_claim_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ArtifactError, match="not signed by this NCO"):
         verified(MESSAGE.model_copy(update=changes), KEY.public_key())
+
+
+@pytest.mark.parametrize("kernel", ["6.1.1", None])
+def test_code_for_one_kernel_is_not_taken_for_another(kernel: str | None) -> None:
+    artifact = Artifact("stream_tag", "1.0.0", "kmod", b"code", "6.1.0")
+    message = artifact.message(artifact.sign(KEY))
+    assert verified(message, KEY.public_key()).kernel == "6.1.0"
+    with pytest.raises(ArtifactError, match="not signed by this NCO"):
+        verified(message.model_copy(update={"kernel": kernel}), KEY.public_key())
 
 
 @given(st.integers(0, len(ARTIFACT.data) - 1), st.integers(1, 255))

@@ -1,7 +1,7 @@
 """Messages: what comes back is what was sent; whatever else comes is refused or ignored."""
 
 import typing
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -46,15 +46,23 @@ prefix = st.none() | st.builds(
     st.integers(0, 2**32 - 1),
     st.integers(0, 32),
 )
+prefix |= st.builds(
+    lambda address, length: IPv6Network((address, length), strict=False),
+    st.integers(0, 2**128 - 1),
+    st.integers(0, 128),
+)
 match = st.builds(
     Match,
     transport=st.sampled_from(["udp", "tcp"]),
     thread=comm,
     process=comm,
+    executable=st.none() | st.from_regex(r"/[a-z/]{0,40}", fullmatch=True),
+    uid=st.none() | st.integers(0, 2**32 - 2),
     local=prefix,
     local_port=port,
     remote=prefix,
-    remote_port=port,
+    remote_port=st.just(1000),
+    remote_port_last=st.none() | st.integers(1000, 65535),
 )
 customization = st.builds(
     Customization,
@@ -68,6 +76,11 @@ customization = st.builds(
     parameters=st.binary(max_size=64),
     receive=st.booleans(),
     send=st.booleans(),
+    active=st.booleans(),
+    deprecated=st.booleans(),
+    epoch=st.integers(0, 65535),
+    token=st.just(b"") | st.binary(min_size=8, max_size=8),
+    key=st.just(b"") | st.binary(min_size=32, max_size=32),
 )
 counters = st.builds(Counters, **dict.fromkeys(Counters.model_fields, number))
 status = st.builds(
@@ -240,7 +253,7 @@ def altered(**changes: object) -> dict[str, Any]:
         (altered(match={"transport": "udp", "port": 53}), "match.port"),
         (altered(match={"transport": "udp", "process": "x" * 16}), "match.process"),
         (altered(match={"transport": "udp", "remote": "10.0.0.1/8"}), "match.remote"),
-        (altered(match={"transport": "udp", "remote": "::/0"}), "match.remote"),
+        (altered(match={"transport": "udp", "remote": "::/129"}), "match.remote"),
     ],
 )
 def test_a_bad_field_is_refused_with_its_place(value: object, place: str) -> None:
