@@ -7,7 +7,7 @@ C_SOURCES = $(shell find kernel_tap bench -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build user demo lab test test-vm lint unit fuzz bench-core clean
+.PHONY: help setup system build user demo lab test test-vm debug-kernel stress-vm lint unit fuzz bench-core clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,20 @@ test: setup lint ## Lint, unit tests and, as root, system tests
 test-vm: setup ## Boot Debian's kernels 6.1 and 6.12 in QEMU, test in them; installs them (root)
 	@setup/system.sh setup/vm-packages.txt
 	@$(BIN)/pytest tests/vm
+
+debug-kernel: setup ## Build Linux 6.12 with KASAN, lockdep and kmemleak, into build/debug-kernel (root)
+	@setup/system.sh setup/vm-packages.txt
+	@setup/system.sh setup/debug-kernel-packages.txt
+	@$(MAKE) --no-print-directory build/debug-kernel/built
+
+build/debug-kernel/built: tests/vm/debug/build.sh tests/vm/debug/config
+	@tests/vm/debug/build.sh $(@D)
+	@touch $@
+
+SECONDS ?= 600
+stress-vm: debug-kernel ## Stress the kernel tap in the debug kernel for SECONDS=600, then fuzz netlink
+	@$(BIN)/python -m tests.vm debug tests/vm/debug/stress.sh \
+		--set STRESS_SECONDS=$(SECONDS) --seconds $$((2 * $(SECONDS) + 600))
 
 unit: setup ## Unit tests alone (no root)
 	@$(BIN)/pytest tests/unit

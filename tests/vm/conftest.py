@@ -46,4 +46,5 @@ def guest(
 ) -> Ended:
     """Boot once, run all checks, and give what is left of it."""
     share = tmp_path_factory.mktemp(f"guest-{kernel.release}")
-    return machine.run(Guest(kernel, accelerator, CHECKS, build.modules, {}), share)
+    modules = kernels.modules_in(build.folder)
+    return machine.run(Guest(kernel, accelerator, CHECKS, modules, {}), share)

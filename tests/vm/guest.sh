@@ -2,7 +2,7 @@
 # The guest's first process on its root: runs the checks named, one after the other, and ends the
 # guest. Each comes from /run/vm/NAME.sh, and there stay NAME.out (what it said), NAME.leaks (what it
 # left behind, a line for each; empty if nothing) and NAME.code (how it ended).
-# usage: guest.sh SECONDS NAME...; MODULES is the folder of the kernel's modules.
+# usage: guest.sh SECONDS NAME...; KERNEL_MODULES is the folder of the kernel's modules.
 set -u
 
 check_seconds=$1
@@ -17,7 +17,7 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
 # A kernel that is not installed has its modules elsewhere.
-[ -e "/lib/modules/$(uname -r)" ] || ln -s "$MODULES" /lib/modules/
+[ -e "/lib/modules/$(uname -r)" ] || ln -s "$KERNEL_MODULES" /lib/modules/
 ip link set lo up
 
 echo "l45-vm: checks begin" >/dev/kmsg

@@ -68,9 +68,10 @@ class Build:
     code: int
     log: str
 
-    @property
-    def modules(self) -> list[Path]:
-        return sorted((self.folder / "kmod").glob("*.ko")) if self.code == 0 else []
+
+def modules_in(folder: Path) -> list[Path]:
+    """Return the kernel modules of a build."""
+    return sorted((folder / "kmod").glob("*.ko"))
 
 
 def build_modules(kernel: Kernel, folder: Path) -> Build:

@@ -6,6 +6,7 @@ LEAK_SECONDS=15 # for sockets and namespaces, which the kernel frees some time a
 KMEMLEAK=/sys/kernel/debug/kmemleak
 
 leaks_before() {
+	settle
 	namespaces >/run/namespaces
 	sockets >/run/sockets
 	dmesg --clear # from here on dmesg is about this check
@@ -69,13 +70,19 @@ sockets() {
 	awk '$1 ~ /^(MPTCP|TCP|UDP|RAW|PACKET)/ { print "protocols:" $1, $3 }' /proc/net/protocols
 }
 
+# The memory of a network namespace is freed when the next one ends.
+settle() {
+	unshare --net true
+	sleep 1
+}
+
 # Wait until there is no more of it than before, or say what there is.
 wait_for() {
 	for _ in $(seq $LEAK_SECONDS); do
 		more=$("$1" | awk 'NR == FNR { was[$1] = $2; next }
 			$2 > was[$1] + 0 { print "is", $1, $2, "was", was[$1] + 0 }' "/run/$1" -)
 		[ -n "$more" ] || return 0
-		sleep 1
+		settle
 	done
 	echo "$more" | sed "s/^/$1 left: /"
 }

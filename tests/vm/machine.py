@@ -145,7 +145,7 @@ def _start(guest: Guest) -> str:
     return "\n".join(
         [
             *exports,
-            f"export MODULES={shlex.quote(str(guest.kernel.modules))}",
+            f"export KERNEL_MODULES={shlex.quote(str(guest.kernel.modules))}",
             f"cd {shlex.quote(str(ROOT))}",
             f"exec sh tests/vm/guest.sh {guest.check_seconds} {names}\n",
         ]

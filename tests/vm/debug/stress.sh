@@ -1,0 +1,19 @@
+# Stress the tap, then fuzz how it is driven, for STRESS_SECONDS each; `make stress-vm` runs this in
+# the debug kernel, where guest.sh has kmemleak scan once the modules are gone. STRESS_SEED repeats
+# what a run with that seed tried, though not when.
+seed=${STRESS_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+
+insmod /run/vm/l45.ko
+for module in /run/vm/l45_*.ko; do
+	[ "$module" = /run/vm/l45_core_test.ko ] || insmod "$module"
+done
+
+echo "stress-vm: kernel=$(uname -r) seconds=$STRESS_SECONDS seed=$seed"
+for program in stress netlink_fuzz; do
+	begin=$(date +%s)
+	"$PROGRAMS/$program" "$STRESS_SECONDS" "$seed"
+	echo "stress-vm: $program ended after $(($(date +%s) - begin)) s"
+done
+
+rmmod $(lsmod | awk '/^l45_/ { print $1 }') l45
+echo "stress-vm: warnings and errors of the kernel: $(dmesg --level=emerg,alert,crit,err,warn | wc -l)"
