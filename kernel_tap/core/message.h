@@ -39,6 +39,7 @@ struct l45_msg {
 	__u32 delay_ms;
 	__u8 divisible; /* l45_split may be called */
 	__u8 changed;
+	__u8 too_big; /* l45_insert found no room */
 };
 
 static inline int l45_within(__u32 length, __u32 offset, __u32 size)
@@ -85,8 +86,10 @@ L45_CALL int l45_insert(struct l45_msg *msg, __u32 offset, __u32 size)
 
 	if (!size || offset > msg->visible)
 		return -EINVAL;
-	if (size > msg->limit - l45_len(msg) || (size > before && size > behind))
+	if (size > msg->limit - l45_len(msg) || (size > before && size > behind)) {
+		msg->too_big = 1;
 		return -EMSGSIZE;
+	}
 	if (size <= before && (offset <= msg->visible / 2 || size > behind)) {
 		msg->start -= size;
 		if (offset)
