@@ -7,7 +7,8 @@ C_SOURCES = $(shell find kernel_tap bench -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build user demo lab test test-vm debug-kernel stress-vm lint unit fuzz bench-core clean
+.PHONY: help setup system build user demo lab test test-vm debug-kernel stress-vm \
+	lint unit fuzz bench-core clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

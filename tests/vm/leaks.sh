@@ -7,7 +7,7 @@ KMEMLEAK=/sys/kernel/debug/kmemleak
 
 leaks_before() {
 	settle
-	namespaces >/run/namespaces
+	networks >/run/networks
 	sockets >/run/sockets
 	dmesg --clear # from here on dmesg is about this check
 	[ ! -e $KMEMLEAK ] || {
@@ -23,21 +23,30 @@ leaks_after() {
 		ip netns delete "$name"
 	done
 	modules_left
-	wait_for namespaces
+	wait_for networks
 	wait_for sockets
 	dmesg --level=emerg,alert,crit,err | sed -n '/l45[_a-z0-9]*:/s/^/kernel error: /p'
 	[ ! -e $KMEMLEAK ] || memory_left
 }
 
-# Whatever runs a program; but not the guest's first process, nor the one that looks.
 processes_left() {
+	for _ in 1 2 3; do # one that was told to end may be about to
+		[ -n "$(processes)" ] || return 0
+		sleep 1
+	done
+	for pid in $(processes); do
+		echo "process left: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+		kill -9 "$pid"
+	done
+}
+
+# Whatever runs a program; but not the guest's first process, nor the one that looks.
+processes() {
 	read -r self _ </proc/self/stat
 	for exe in /proc/[0-9]*/exe; do
 		pid=${exe#/proc/}
 		pid=${pid%/exe}
-		[ -e "$exe" ] && [ "$pid" != 1 ] && [ "$pid" != "$self" ] || continue
-		echo "process left: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
-		kill -9 "$pid"
+		[ ! -e "$exe" ] || [ "$pid" = 1 ] || [ "$pid" = "$self" ] || echo "$pid"
 	done
 }
 
@@ -52,8 +61,9 @@ modules_left() {
 
 # Below, a line is a name and a number.
 
-namespaces() {
-	lsns --noheadings --type net --output NS | sed 's/$/ 1/'
+networks() {
+	lsns --noheadings --type net --output NS | sed 's/^ */namespace:/; s/$/ 1/'
+	ip -brief link show type veth | awk '{ print $1, 1 }'
 }
 
 # Of all namespaces: objects in the kernel's caches, which shrinking makes exact where KASAN keeps
