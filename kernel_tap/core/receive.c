@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The receive side of a framed stream: what the peer's application wrote (states.h). */
-#include "attach.h"
 #include "receiver.h"
 
 /* What of the wire is not looked at yet. */
@@ -119,8 +118,12 @@ static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 	};
 	enum l45_verdict verdict = flow->rx.in_use->module->recv(&msg);
 
-	if (l45_after(verdict, msg.changed) != L45_FINISH)
+	if (l45_after(verdict, msg.changed) != L45_FINISH) {
+		attached->counts.errors++;
 		return l45_receive_broken(flow, L45_FAULT_MODULE);
+	}
+	attached->counts.received++;
+	attached->counts.received_bytes += l45_len(&msg);
 	l45_give(app, l45_at(&msg, 0), msg.visible);
 	return 0;
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The send side of a stream: frames of what the application writes (states.h). */
-#include "attach.h"
 #include "stream.h"
 
 /* What the application offers in one call. */
@@ -165,6 +164,14 @@ static void start_message(struct l45_msg *msg, struct l45_flow *flow,
 	msg->taken = size;
 }
 
+/* Of the application's bytes that are offered, what a frame may have. */
+static __u32 framed_at_most(const struct l45_flow *flow, __u32 size, __u32 most)
+{
+	if (flow->tx.limit)
+		most = l45_min(most, flow->tx.limit);
+	return l45_min(size, most);
+}
+
 static void show_head(struct l45_msg *msg, struct l45_frame *frame)
 {
 	msg->limit = L45_CONTENT_MAX;
@@ -192,11 +199,13 @@ static int show(struct l45_flow *flow, struct l45_attached_stream *attached,
 {
 	switch (attached->instance->module->kind) {
 	case L45_STREAM_HEAD:
-		start_message(msg, flow, attached, l45_min(offer->size, L45_HEAD_OFFER));
+		start_message(msg, flow, attached,
+			      framed_at_most(flow, offer->size, L45_HEAD_OFFER));
 		show_head(msg, frame);
 		return 0;
 	case L45_STREAM_WHOLE:
-		start_message(msg, flow, attached, l45_min(offer->size, L45_WHOLE_OFFER));
+		start_message(msg, flow, attached,
+			      framed_at_most(flow, offer->size, L45_WHOLE_OFFER));
 		return show_whole(msg, frame, offer);
 	default:
 		start_message(msg, flow, attached, offer->size);
@@ -240,13 +249,17 @@ static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_fram
 			return 0;
 		case L45_ASK:
 			attached->left = verdict == L45_LEAVE;
+			attached->counts.passed++;
 			break;
 		case L45_FAIL:
 			flow->tx.errors++;
+			attached->counts.errors++;
 			return 0;
 		case L45_FORWARD:
+			attached->counts.passed++;
 			return 0;
 		default:
+			attached->counts.errors++;
 			return broken(flow, L45_FAULT_MODULE);
 		}
 	}
@@ -259,7 +272,7 @@ static void pass(struct l45_flow *flow, __u32 size, struct l45_frame *frame)
 	const struct l45_instance *to = settled(flow);
 
 	if (to) {
-		size = l45_min(size, L45_CONTENT_MAX);
+		size = framed_at_most(flow, size, L45_CONTENT_MAX);
 		prepend_header(frame, L45_FRAME_PLAIN, 0, size);
 	}
 	change(flow, to, frame);
@@ -307,6 +320,8 @@ int l45_send(struct l45_flow *flow, l45_copy copy, void *source, __u32 size,
 	else
 		pass(flow, outcome.taken, frame);
 	if (outcome.by) {
+		outcome.by->counts.sent++;
+		outcome.by->counts.sent_bytes += frame->taken;
 		frame->delay_ms = outcome.msg.delay_ms;
 		if (!l45_is_framed(outcome.by) && !flow->tx.watched)
 			flow->tx.watched = size;

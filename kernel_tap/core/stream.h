@@ -7,6 +7,7 @@
 #ifndef L45_CORE_STREAM_H
 #define L45_CORE_STREAM_H
 
+#include "attach.h"
 #include "states.h"
 #include "wire.h"
 
@@ -48,6 +49,7 @@ struct l45_attached_stream {
 	__u8 left;	/* its module wants to be left alone */
 	__u8 opens;	/* it could send from the first, so it may begin a new stream */
 	__u64 state[2]; /* what the module keeps: for sending, for receiving */
+	struct l45_counts counts;
 };
 
 struct l45_sender {
@@ -56,6 +58,7 @@ struct l45_sender {
 	__u8 armed;
 	__u8 go;
 	const struct l45_instance *in_use; /* while FRAMED: what the receiver decodes with */
+	__u32 limit;   /* set by the tap: bytes of the application in a frame; 0: any */
 	__u32 watched; /* bytes of this write that one who only watches has taken already */
 	__u32 errors;  /* messages that a module could not take: they passed unchanged */
 	__u32 changes; /* marks, switches and ends sent: the peer's `rx.changes`, if all is read */

@@ -30,6 +30,7 @@
 #ifndef L45_KMOD_H
 #define L45_KMOD_H
 
+#include <linux/bvec.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/module.h>
@@ -111,11 +112,14 @@ struct l45_customization {
 	u8 id[L45_ID_SIZE];
 	u8 key[L45_KEY_SIZE];
 	bool has_key;
-	atomic_t flows;		 /* sockets that have it */
-	struct l45_counts gone;	 /* of flows that do not have it any more; under net->totals */
+	atomic_t flows;		/* sockets that have it */
+	struct l45_counts gone; /* of flows that do not have it any more; under net->totals */
+	struct l45_counts
+		live; /* of flows that have it, while a dump adds them up; under net->lock */
 	struct list_head draining; /* in net->draining once it was taken away; under net->lock */
-	u64 drain_until;	 /* ktime_get_ns(): its streams are reset then; 0: in force */
+	u64 drain_until;	   /* ktime_get_ns(): its streams are reset then; 0: in force */
 	u32 last_priority;
+	struct rcu_head rcu;
 };
 
 struct l45_entry {
@@ -208,16 +212,17 @@ bool l45_ends_set_remote(struct l45_ends *ends, const struct sockaddr *address, 
 struct l45_tap {
 	struct kref refs;
 	struct rcu_head rcu;
-	struct sock *sk;	/* until `closed` */
+	struct sock *sk; /* until `closed` */
 	struct socket *sock;
 	const struct proto_ops *native;
 	struct l45_net *net;
+	struct delayed_work work; /* what time or a new set demands (tcp_work.c, flow.c) */
 	u32 number;
-	bool closed; /* under lock_sock, or l45_udp.lock */
+	bool closed;	/* under lock_sock, or l45_udp.lock */
 	u64 generation; /* of the set that it has; under lock_sock, or l45_udp.lock */
 	struct l45_owner owner;
 	struct l45_ends ends; /* of TCP; of UDP as they were at first */
-	u64 opened; /* CLOCK_REALTIME, ns, as the next two */
+	u64 opened;	      /* CLOCK_REALTIME, ns, as the next two */
 	u64 sent, received;
 };
 
@@ -242,18 +247,39 @@ void l45_flows_changed(struct l45_net *net);
 
 /* ---- tcp.c ---- */
 
+struct l45_frame_train {
+	struct bio_vec pieces[16];
+	u32 first, count; /* pieces first to count - 1 are left */
+	u32 size;	  /* bytes in them */
+};
+
+/* All of it under lock_sock(). */
 struct l45_tcp {
 	struct l45_tap tap;
 	struct l45_flow flow;
-	struct delayed_work work;
-	/* more: tcp.h */
+
+	struct l45_frame_train train; /* made, and not with the transport yet */
+	u64 not_before; /* ktime_get_ns(): nothing goes to the transport until then; 0: no wait */
+	u64 granted;	/* bytes of the application that go as they are, without asking again */
+	bool fin;	/* shutdown(SHUT_WR) was called, and waits for `train` */
+
+	struct list_head ready; /* struct l45_chunk: decoded, and not read by the application */
+	u32 ready_size;
+	struct l45_span span; /* decoded, behind what is ready: in `bounce` or the flow */
+	u8 bounce[320];	      /* of the transport, where the core must see it */
+	u32 news;	      /* counts what a reader that waits should know */
+	int lowat;	      /* SO_RCVLOWAT as the application has set it */
+	bool ended;	      /* the core knows that the peer has */
+	bool reset;	      /* to be reset when the lock is released */
+	bool told;	      /* ... and that was told */
 };
 
 /* ---- udp.c ---- */
 
 /* One customization on a UDP socket. */
 struct l45_on_datagrams {
-	bool left; /* its module wants to be left alone */
+	bool attached; /* it is for this socket's owner */
+	bool left;     /* its module wants to be left alone */
 	struct l45_counts counts;
 };
 
@@ -261,13 +287,14 @@ struct l45_udp {
 	struct l45_tap tap;
 	struct mutex lock;
 	struct mutex receiving; /* who looks at the next datagram takes it */
-	struct l45_set *set;	/* referenced; entries that do not match the owner are passed over */
+	struct l45_set *set; /* referenced; entries that do not match the owner are passed over */
 	struct l45_on_datagrams on[L45_SET_SIZE_MAX]; /* of the entry with that number */
-	u8 *corked;		/* pieces of a datagram, MSG_MORE or UDP_CORK; under `lock` */
-	u32 corked_size;
+	struct l45_corked *corked; /* pieces of a datagram, MSG_MORE or UDP_CORK; under `lock` */
+	bool joins;		   /* the application has asked for UDP_GRO */
 };
 
-/* A tap with `set` (whose reference it takes over) for a socket, or NULL. `owner` is taken over. */
+/* A tap with `set` for a socket; takes over the reference to `set`, and `owner`, whatever comes of
+ * it. -ENOMEM, or -ENODEV: this socket cannot be customized, or nothing in the set is for it. */
 struct l45_tap *l45_udp_new(struct sock *sk, struct l45_set *set, struct l45_owner *owner);
 
 /* Bring it to the set that is in force; false: no entry is for this owner any more. */
@@ -276,8 +303,8 @@ bool l45_udp_sync(struct l45_udp *udp);
 /* The socket is closing: let go of the set, and of what is corked. */
 void l45_udp_close(struct l45_udp *udp);
 
-/* What a customized UDP socket does otherwise than `act`, a copy of the native table; a 6.1 kernel's
- * table also has `sendpage`. Reached through `tap->native` is what the kernel does. */
+/* What a customized UDP socket does otherwise than `act`, a copy of the native table; a 6.1
+ * kernel's table also has `sendpage`. Reached through `tap->native` is what the kernel does. */
 void l45_udp_operations(struct proto_ops *act);
 
 u32 l45_udp_attachments(struct l45_udp *udp, struct l45_attachment *to);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What differs between Linux 6.1 and 6.12. */
+#ifndef L45_KMOD_COMPAT_H
+#define L45_KMOD_COMPAT_H
+
+#include <linux/bvec.h>
+#include <linux/version.h>
+#include <net/inet_sock.h>
+#include <net/tcp.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#include <net/rps.h>
+#endif
+
+/* Linux 6.5 replaced sendpage by sendmsg with MSG_SPLICE_PAGES. */
+#define L45_HAS_SENDPAGE (LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0))
+
+#if L45_HAS_SENDPAGE
+/* Hand pages to a TCP socket whose lock is held; the transport takes references of its own. Returns
+ * how many bytes it took, or a negative errno where none. */
+static inline int l45_send_pages(struct sock *sk, const struct bio_vec *pieces, u32 count, u32 size,
+				 int flags)
+{
+	int done = 0, sent = 0;
+
+	for (u32 i = 0; i < count; i++) {
+		int last = i + 1 < count ? MSG_SENDPAGE_NOTLAST | MSG_MORE : 0;
+
+		sent = do_tcp_sendpages(sk, pieces[i].bv_page, pieces[i].bv_offset,
+					pieces[i].bv_len, flags | last);
+		if (sent > 0)
+			done += sent;
+		if (sent != pieces[i].bv_len)
+			break;
+	}
+	return done ? done : sent;
+}
+#else
+static inline int l45_send_pages(struct sock *sk, const struct bio_vec *pieces, u32 count, u32 size,
+				 int flags)
+{
+	struct msghdr msg = { .msg_flags = flags | MSG_SPLICE_PAGES };
+
+	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, pieces, count, size);
+	return tcp_sendmsg_locked(sk, &msg, size);
+}
+#endif
+
+/* Whether connect() has made no connection yet: the first data will (TCP_FASTOPEN_CONNECT). */
+static inline bool l45_defers_connect(const struct sock *sk)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	return inet_sk(sk)->defer_connect;
+#else
+	return inet_test_bit(DEFER_CONNECT, sk);
+#endif
+}
+
+#endif

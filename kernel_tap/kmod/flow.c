@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0
+/* How a socket gets customizations, and loses them. */
+#include "compat.h"
+#include "flow.h"
+#include "hooks.h"
+#include "tcp.h"
+
+#include <linux/splice.h>
+
+/* Work on flows sleeps on their locks. */
+static struct workqueue_struct *l45_flow_queue;
+
+static bool is_tcp(const struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP;
+}
+
+/*
+ * References.
+ */
+
+struct l45_tap *l45_tap_of(const struct sock *sk)
+{
+	return rcu_dereference_sk_user_data(sk);
+}
+
+struct l45_tap *l45_tap_hold(const struct sock *sk)
+{
+	struct l45_tap *tap;
+
+	rcu_read_lock();
+	tap = l45_tap_of(sk);
+	if (tap && !kref_get_unless_zero(&tap->refs))
+		tap = NULL;
+	rcu_read_unlock();
+	return tap;
+}
+
+void l45_tap_get(struct l45_tap *tap)
+{
+	kref_get(&tap->refs);
+}
+
+static void tap_free(struct rcu_head *rcu)
+{
+	struct l45_tap *tap = container_of(rcu, struct l45_tap, rcu);
+
+	l45_owner_clear(&tap->owner);
+	if (tap->ends.protocol == IPPROTO_TCP)
+		kfree(container_of(tap, struct l45_tcp, tap));
+	else
+		kfree(container_of(tap, struct l45_udp, tap));
+}
+
+static void tap_release(struct kref *refs)
+{
+	struct l45_tap *tap = container_of(refs, struct l45_tap, refs);
+
+	call_rcu(&tap->rcu, tap_free);
+	/* Unloading waits for those callbacks (rcu_barrier), and for us to return. */
+	module_put(THIS_MODULE);
+}
+
+void l45_tap_put(struct l45_tap *tap)
+{
+	kref_put(&tap->refs, tap_release);
+}
+
+/*
+ * Attaching.
+ */
+
+static void tap_work(struct work_struct *work);
+
+static bool may_match(const struct l45_entry *entry, const struct l45_owner *owner,
+		      const struct l45_ends *ends)
+{
+	const struct l45_match *match = &entry->customization->match;
+
+	return match->protocol == ends->protocol &&
+	       !(entry->flags & L45_CUSTOMIZATION_DEPRECATED) && l45_owner_matches(match, owner) &&
+	       l45_ends_match(match, ends, true);
+}
+
+static bool set_may_match(const struct l45_set *set, const struct l45_owner *owner,
+			  const struct l45_ends *ends)
+{
+	for (u32 i = 0; i < set->count; i++)
+		if (may_match(&set->entries[i], owner, ends))
+			return true;
+	return false;
+}
+
+static bool owner_may_match(const struct l45_set *set, const struct l45_owner *owner, u8 protocol)
+{
+	for (u32 i = 0; i < set->count; i++)
+		if (set->entries[i].customization->match.protocol == protocol &&
+		    !(set->entries[i].flags & L45_CUSTOMIZATION_DEPRECATED) &&
+		    l45_owner_matches(&set->entries[i].customization->match, owner))
+			return true;
+	return false;
+}
+
+static bool asks_for_paths(const struct l45_set *set)
+{
+	for (u32 i = 0; i < set->count; i++)
+		if (set->entries[i].customization->match.executable)
+			return true;
+	return false;
+}
+
+static void start(struct l45_tap *tap, struct socket *sock, struct l45_net *net,
+		  const struct l45_ends *ends)
+{
+	kref_init(&tap->refs);
+	tap->sk = sock->sk;
+	tap->sock = sock;
+	tap->native = l45_native_of(sock->sk);
+	tap->net = net;
+	tap->ends = *ends;
+	tap->opened = ktime_get_real_ns();
+	INIT_DELAYED_WORK(&tap->work, tap_work);
+}
+
+/* The socket's owner of `sk_user_data` becomes the tap, if it has none. Under lock_sock(). */
+static bool claim(struct sock *sk, struct l45_tap *tap)
+{
+	bool free;
+
+	write_lock_bh(&sk->sk_callback_lock);
+	free = !sk->sk_user_data;
+	if (free)
+		__rcu_assign_sk_user_data_with_flags(sk, tap, SK_USER_DATA_NOCOPY);
+	write_unlock_bh(&sk->sk_callback_lock);
+	return free;
+}
+
+static int enlist(struct l45_tap *tap)
+{
+	return xa_alloc_cyclic(&tap->net->flows, &tap->number, tap, xa_limit_31b,
+			       &tap->net->next_flow, GFP_KERNEL) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
+/* Let go of what it has but memory of its own. */
+static void close_tap(struct l45_tap *tap)
+{
+	if (tap->ends.protocol == IPPROTO_TCP)
+		l45_tcp_close(container_of(tap, struct l45_tcp, tap));
+	else
+		l45_udp_close(container_of(tap, struct l45_udp, tap));
+}
+
+/* Under lock_sock(), of a socket that was lazy. Returns whether it has the tap now: somebody else's
+ * stays his. */
+static int attach(struct socket *sock, struct l45_tap *tap)
+{
+	int error;
+
+	if (!l45_is_lazy(sock))
+		return 0;
+	error = enlist(tap);
+	if (error)
+		return error;
+	if (!claim(sock->sk, tap)) {
+		xa_erase(&tap->net->flows, tap->number);
+		l45_make_native(sock);
+		return 0;
+	}
+	l45_tap_get(tap); /* the socket's */
+	l45_make_customized(sock);
+	return 1;
+}
+
+/* A tap for this socket, or NULL: out of memory, or it cannot have one. Takes over `owner`. */
+static struct l45_tap *make(struct socket *sock, struct l45_net *net, struct l45_set *set,
+			    struct l45_owner *owner, const struct l45_ends *ends,
+			    enum l45_role role)
+{
+	struct l45_tap *tap;
+
+	if (!try_module_get(THIS_MODULE)) {
+		l45_owner_clear(owner);
+		return ERR_PTR(-ENODEV);
+	}
+	if (is_tcp(sock->sk)) {
+		tap = l45_tcp_new(set, owner, ends, role);
+	} else {
+		refcount_inc(&set->refs);
+		tap = l45_udp_new(sock->sk, set, owner);
+	}
+	if (IS_ERR_OR_NULL(tap)) {
+		module_put(THIS_MODULE);
+		return tap ? tap : ERR_PTR(-ENOMEM);
+	}
+	start(tap, sock, net, ends);
+	return tap;
+}
+
+/* The owner matches, and the ends may: the socket is to be customized. */
+static int customize(struct socket *sock, struct l45_net *net, struct l45_set *set,
+		     struct l45_owner *owner, const struct l45_ends *ends, enum l45_role role)
+{
+	struct l45_tap *tap;
+	int attached = 0;
+
+	if (!owner->executable) {
+		l45_owner_clear(owner);
+		attached = l45_owner_of_current(owner, true);
+		if (attached)
+			return attached;
+	}
+	tap = make(sock, net, set, owner, ends, role);
+	if (IS_ERR(tap))
+		return PTR_ERR(tap) == -ENODEV ? 0 : PTR_ERR(tap);
+	lock_sock(sock->sk);
+	attached = attach(sock, tap);
+	release_sock(sock->sk);
+	if (attached > 0)
+		l45_tell_flow(L45_CMD_FLOW_OPENED, tap);
+	else
+		close_tap(tap);
+	l45_tap_put(tap);
+	return min(attached, 0);
+}
+
+static void leave_native(struct socket *sock)
+{
+	lock_sock(sock->sk);
+	if (l45_is_lazy(sock))
+		l45_make_native(sock);
+	release_sock(sock->sk);
+}
+
+static int decide(struct socket *sock, struct l45_ends *ends, enum l45_role role)
+{
+	struct l45_net *net = l45_net_of(sock_net(sock->sk));
+	struct l45_set *set = l45_set_get(net);
+	struct l45_owner owner;
+	int error = 0;
+
+	if (!set->count) {
+		leave_native(sock);
+		goto out;
+	}
+	error = l45_owner_of_current(&owner, asks_for_paths(set));
+	if (error)
+		goto out;
+	if (set_may_match(set, &owner, ends)) {
+		error = customize(sock, net, set, &owner, ends, role);
+		goto out;
+	}
+	/* A UDP socket of this owner may meet another peer later. */
+	if (is_tcp(sock->sk) || !owner_may_match(set, &owner, ends->protocol))
+		leave_native(sock);
+	l45_owner_clear(&owner);
+out:
+	l45_set_put(set);
+	return error;
+}
+
+int l45_first_use(struct socket *sock)
+{
+	struct l45_ends ends;
+
+	/* Who made a connection was asked when he did: this one was accepted, or is none yet. */
+	if (is_tcp(sock->sk) && READ_ONCE(sock->state) != SS_CONNECTED)
+		return 0;
+	l45_ends_of(sock->sk, &ends);
+	return decide(sock, &ends, L45_ACCEPT);
+}
+
+int l45_use_to_connect(struct socket *sock, const struct sockaddr *address, int size)
+{
+	struct l45_ends ends;
+
+	l45_ends_of(sock->sk, &ends);
+	if (!l45_ends_set_remote(&ends, address, size))
+		return 0;
+	return decide(sock, &ends, L45_CONNECT);
+}
+
+/*
+ * Detaching.
+ */
+
+void l45_tap_detach(struct l45_tap *tap)
+{
+	struct sock *sk = tap->sk;
+
+	xa_erase(&tap->net->flows, tap->number);
+	tap->closed = true;
+	write_lock_bh(&sk->sk_callback_lock);
+	rcu_assign_sk_user_data(sk, NULL);
+	write_unlock_bh(&sk->sk_callback_lock);
+	close_tap(tap);
+}
+
+void l45_tap_quit(struct l45_tap *tap)
+{
+	if (cancel_delayed_work_sync(&tap->work))
+		l45_tap_put(tap); /* the work's */
+	l45_tell_flow(L45_CMD_FLOW_CLOSED, tap);
+	l45_tap_put(tap); /* the socket's */
+}
+
+static int customized_release(struct socket *sock)
+{
+	struct l45_tap *tap = sock->sk ? l45_tap_hold(sock->sk) : NULL;
+	int result;
+
+	if (!tap)
+		return sock->sk ? l45_native_of(sock->sk)->release(sock) : 0;
+	lock_sock(sock->sk);
+	if (is_tcp(sock->sk))
+		l45_tcp_finish(container_of(tap, struct l45_tcp, tap));
+	l45_tap_detach(tap);
+	if (is_tcp(sock->sk))
+		l45_tcp_unlock(container_of(tap, struct l45_tcp, tap));
+	else
+		release_sock(sock->sk);
+	l45_tap_quit(tap);
+	result = tap->native->release(sock);
+	l45_tap_put(tap);
+	return result;
+}
+
+/* The kernel's splicing by way of recvmsg. */
+static ssize_t customized_splice_read(struct socket *sock, loff_t *position,
+				      struct pipe_inode_info *pipe, size_t size, unsigned int flags)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+	return generic_file_splice_read(sock->file, position, pipe, size, flags);
+#else
+	return copy_splice_read(sock->file, position, pipe, size, flags);
+#endif
+}
+
+void l45_flow_operations(struct proto_ops *act)
+{
+	act->release = customized_release;
+	if (act->splice_read)
+		act->splice_read = customized_splice_read;
+}
+
+/*
+ * Changes of sets.
+ */
+
+static void udp_work(struct l45_udp *udp)
+{
+	struct sock *sk = udp->tap.sk;
+	bool last;
+
+	lock_sock(sk);
+	last = !udp->tap.closed && !l45_udp_sync(udp);
+	if (last) {
+		l45_make_lazy(udp->tap.sock);
+		l45_tap_detach(&udp->tap);
+	}
+	release_sock(sk);
+	if (!last)
+		return;
+	l45_tell_flow(L45_CMD_FLOW_CLOSED, &udp->tap);
+	l45_tap_put(&udp->tap); /* the socket's */
+}
+
+/* The work has a reference. Its socket is there unless the tap is closed: who closes it waits for
+ * the work, or is the work. */
+static void tap_work(struct work_struct *work)
+{
+	struct l45_tap *tap = container_of(to_delayed_work(work), struct l45_tap, work);
+
+	if (tap->closed)
+		;
+	else if (tap->ends.protocol == IPPROTO_TCP)
+		l45_tcp_work(container_of(tap, struct l45_tcp, tap));
+	else
+		udp_work(container_of(tap, struct l45_udp, tap));
+	l45_tap_put(tap);
+}
+
+void l45_tap_kick(struct l45_tap *tap, unsigned long delay)
+{
+	struct timer_list *timer = &tap->work.timer;
+
+	if (delay && timer_pending(timer) && time_before(timer->expires, jiffies + delay))
+		return;
+	l45_tap_get(tap);
+	if (mod_delayed_work(l45_flow_queue, &tap->work, delay))
+		l45_tap_put(tap); /* it was queued, and has one */
+}
+
+void l45_flows_changed(struct l45_net *net)
+{
+	struct l45_tap *tap;
+	unsigned long number;
+
+	xa_lock(&net->flows);
+	xa_for_each(&net->flows, number, tap)
+		l45_tap_kick(tap, 0);
+	xa_unlock(&net->flows);
+	l45_look_at_open_sockets(net->net);
+}
+
+u32 l45_tap_attachments(struct l45_tap *tap, struct l45_attachment *to)
+{
+	if (tap->ends.protocol == IPPROTO_TCP)
+		return l45_tcp_attachments(container_of(tap, struct l45_tcp, tap), to);
+	return l45_udp_attachments(container_of(tap, struct l45_udp, tap), to);
+}
+
+int l45_flow_init(void)
+{
+	l45_flow_queue = alloc_workqueue("l45", WQ_UNBOUND, 0);
+	return l45_flow_queue ? 0 : -ENOMEM;
+}
+
+void l45_flow_exit(void)
+{
+	destroy_workqueue(l45_flow_queue);
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How sockets come to the tap, and leave it when it is unloaded.
+ *
+ * Of the kernel's tables only `init` of four protocols is changed: it is called for each new socket
+ * of a user, which becomes lazy there. An accepted socket gets the operations of its listener.
+ *
+ * A table that sockets may point to is never freed, for sockets cannot be found (one can be on its
+ * way in a UNIX socket's message): unloading makes all its entries the kernel's own.
+ */
+#include <asm/ioctls.h>
+#include <linux/fdtable.h>
+#include <linux/file.h>
+#include <linux/kmemleak.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <net/inet_common.h>
+#include <net/transp_v6.h>
+#include <net/udp.h>
+
+#include "calls.h"
+#include "compat.h"
+#include "flow.h"
+#include "hooks.h"
+#include "tcp.h"
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+enum protocol {
+	TCP4,
+	UDP4,
+	TCP6,
+	UDP6,
+	PROTOCOLS
+};
+
+struct tables {
+	struct proto_ops lazy, act;
+};
+
+static struct {
+	struct proto *prot;
+	const struct proto_ops *native;
+	int (*init)(struct sock *sk);
+	struct tables *tables;
+} protocols[PROTOCOLS] = {
+	[TCP4] = { .prot = &tcp_prot, .native = &inet_stream_ops },
+	[UDP4] = { .prot = &udp_prot, .native = &inet_dgram_ops },
+};
+
+static enum protocol protocol_of(const struct sock *sk)
+{
+	if (sk->sk_family == AF_INET6)
+		return sk->sk_protocol == IPPROTO_TCP ? TCP6 : UDP6;
+	return sk->sk_protocol == IPPROTO_TCP ? TCP4 : UDP4;
+}
+
+static bool is_tcp(const struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP;
+}
+
+const struct proto_ops *l45_native_of(const struct sock *sk)
+{
+	return protocols[protocol_of(sk)].native;
+}
+
+bool l45_is_lazy(const struct socket *sock)
+{
+	return READ_ONCE(sock->ops) == &protocols[protocol_of(sock->sk)].tables->lazy;
+}
+
+void l45_make_native(struct socket *sock)
+{
+	smp_store_release(&sock->ops, protocols[protocol_of(sock->sk)].native);
+}
+
+void l45_make_lazy(struct socket *sock)
+{
+	smp_store_release(&sock->ops, &protocols[protocol_of(sock->sk)].tables->lazy);
+}
+
+void l45_make_customized(struct socket *sock)
+{
+	smp_store_release(&sock->ops, &protocols[protocol_of(sock->sk)].tables->act);
+}
+
+/*
+ * Lazy sockets.
+ */
+
+/* Decide, if it is time; the operations that serve the socket from now on. */
+static const struct proto_ops *decided(struct socket *sock)
+{
+	int error = l45_first_use(sock);
+
+	return error ? ERR_PTR(error) : READ_ONCE(sock->ops);
+}
+
+/* The socket was left lazy where nothing can be decided: its first call is the kernel's own. */
+static const struct proto_ops *serving(struct socket *sock)
+{
+	const struct proto_ops *ops = decided(sock);
+
+	if (!IS_ERR(ops) && ops == &protocols[protocol_of(sock->sk)].tables->lazy)
+		return l45_native_of(sock->sk);
+	return ops;
+}
+
+static int lazy_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+
+	l45_enter(&call);
+	if (msg->msg_flags & MSG_FASTOPEN && is_tcp(sock->sk)) {
+		lock_sock(sock->sk);
+		if (l45_is_lazy(sock))
+			l45_make_native(sock);
+		release_sock(sock->sk);
+	}
+	ops = serving(sock);
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops) : ops->sendmsg(sock, msg, size));
+}
+
+static int lazy_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+
+	l45_enter(&call);
+	ops = serving(sock);
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops) : ops->recvmsg(sock, msg, size, flags));
+}
+
+static __poll_t lazy_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+	__poll_t events;
+
+	l45_enter(&call);
+	ops = serving(sock);
+	events = IS_ERR(ops) ? EPOLLERR : ops->poll(file, sock, wait);
+	l45_leave(&call, 0);
+	return events;
+}
+
+static ssize_t lazy_splice_read(struct socket *sock, loff_t *position, struct pipe_inode_info *pipe,
+				size_t size, unsigned int flags)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+
+	l45_enter(&call);
+	ops = serving(sock);
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops)
+					    : ops->splice_read(sock, position, pipe, size, flags));
+}
+
+static int lazy_ioctl(struct socket *sock, unsigned int command, unsigned long argument)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+
+	l45_enter(&call);
+	ops = command == SIOCINQ ? serving(sock) : l45_native_of(sock->sk);
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops) : ops->ioctl(sock, command, argument));
+}
+
+static int lazy_getsockopt(struct socket *sock, int level, int option, char __user *value,
+			   int __user *size)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+
+	l45_enter(&call);
+	ops = level == SOL_TCP && option == TCP_ZEROCOPY_RECEIVE ? serving(sock)
+								 : l45_native_of(sock->sk);
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops)
+					    : ops->getsockopt(sock, level, option, value, size));
+}
+
+/* What takes the socket's protocol away from under us leaves it to the kernel for good. */
+static int lazy_setsockopt(struct socket *sock, int level, int option, sockptr_t value,
+			   unsigned int size)
+{
+	struct l45_call call;
+
+	l45_enter(&call);
+	if ((level == SOL_TCP && (option == TCP_ULP || option == TCP_REPAIR)) ||
+	    (level == SOL_IPV6 && option == IPV6_ADDRFORM)) {
+		lock_sock(sock->sk);
+		if (l45_is_lazy(sock))
+			l45_make_native(sock);
+		release_sock(sock->sk);
+	}
+	return l45_leave(&call,
+			 l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size));
+}
+
+static int lazy_connect(struct socket *sock, struct sockaddr *address, int size, int flags)
+{
+	struct l45_call call;
+
+	l45_enter(&call);
+	return l45_leave(&call, l45_tcp_connect(sock, address, size, flags));
+}
+
+#if L45_HAS_SENDPAGE
+static ssize_t lazy_sendpage(struct socket *sock, struct page *page, int offset, size_t size,
+			     int flags)
+{
+	const struct proto_ops *ops;
+	struct l45_call call;
+
+	l45_enter(&call);
+	ops = serving(sock);
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops)
+					    : ops->sendpage(sock, page, offset, size, flags));
+}
+#endif
+
+static void fill_lazy(enum protocol protocol, struct proto_ops *lazy)
+{
+	lazy->sendmsg = lazy_sendmsg;
+	lazy->recvmsg = lazy_recvmsg;
+	lazy->poll = lazy_poll;
+	lazy->ioctl = lazy_ioctl;
+	lazy->setsockopt = lazy_setsockopt;
+	lazy->getsockopt = lazy_getsockopt;
+#if L45_HAS_SENDPAGE
+	lazy->sendpage = lazy_sendpage;
+#endif
+	if (protocol == TCP4 || protocol == TCP6) {
+		lazy->splice_read = lazy_splice_read;
+		lazy->connect = lazy_connect;
+	}
+}
+
+/*
+ * New sockets.
+ */
+
+static int init_hook(struct sock *sk, enum protocol protocol)
+{
+	struct l45_call call;
+	struct socket *sock;
+	int error;
+
+	l45_enter(&call);
+	error = protocols[protocol].init(sk);
+	sock = sk->sk_socket;
+	if (!error && sock && !sk->sk_kern_sock && sock->ops == protocols[protocol].native)
+		WRITE_ONCE(sock->ops, &protocols[protocol].tables->lazy);
+	return l45_leave(&call, error);
+}
+
+static int init_tcp4(struct sock *sk)
+{
+	return init_hook(sk, TCP4);
+}
+
+static int init_udp4(struct sock *sk)
+{
+	return init_hook(sk, UDP4);
+}
+
+static int init_tcp6(struct sock *sk)
+{
+	return init_hook(sk, TCP6);
+}
+
+static int init_udp6(struct sock *sk)
+{
+	return init_hook(sk, UDP6);
+}
+
+static int (*const init_hooks[PROTOCOLS])(struct sock *sk) = {
+	[TCP4] = init_tcp4,
+	[UDP4] = init_udp4,
+	[TCP6] = init_tcp6,
+	[UDP6] = init_udp6,
+};
+
+/*
+ * Open sockets.
+ */
+
+/* UDP sockets can get customizations any time, TCP sockets before they have a connection. */
+static bool is_of_interest(const struct socket *sock, const struct sock *sk, const struct net *net)
+{
+	if ((net && sock_net(sk) != net) || sk->sk_kern_sock)
+		return false;
+	return !is_tcp(sk) || (READ_ONCE(sock->state) == SS_UNCONNECTED &&
+			       (1 << READ_ONCE(sk->sk_state)) & (TCPF_LISTEN | TCPF_CLOSE));
+}
+
+/* Are these the kernel's own operations, or what is left of ours from before? */
+static bool is_native(const struct proto_ops *ops, enum protocol protocol)
+{
+	const struct proto_ops *native = protocols[protocol].native;
+
+	if (ops == &protocols[protocol].tables->lazy || ops == &protocols[protocol].tables->act)
+		return false;
+	return ops == native || !memcmp(ops, native, sizeof(*native));
+}
+
+/* A descriptor's file cannot be released meanwhile: the caller holds the table's lock. */
+static int look_at_file(const void *net, struct file *file, unsigned int fd)
+{
+	struct socket *sock = sock_from_file(file);
+	struct sock *sk = sock ? READ_ONCE(sock->sk) : NULL;
+	const struct proto_ops *ops;
+	enum protocol protocol;
+
+	if (!sk || (sk->sk_family != AF_INET && sk->sk_family != AF_INET6) ||
+	    (sk->sk_protocol != IPPROTO_TCP && sk->sk_protocol != IPPROTO_UDP))
+		return 0;
+	protocol = protocol_of(sk);
+	ops = READ_ONCE(sock->ops);
+	if (sk->sk_prot == protocols[protocol].prot && is_native(ops, protocol) &&
+	    is_of_interest(sock, sk, net))
+		cmpxchg(&sock->ops, ops, &protocols[protocol].tables->lazy);
+	return 0;
+}
+
+static void look_at_files(struct task_struct *task, const struct net *net)
+{
+	task_lock(task);
+	if (task->files)
+		iterate_fd(task->files, 0, look_at_file, net);
+	task_unlock(task);
+}
+
+void l45_look_at_open_sockets(const struct net *net)
+{
+	struct task_struct *leader, *task;
+
+	rcu_read_lock();
+	for_each_process_thread(leader,
+				task) if (task == leader ||
+					  READ_ONCE(task->files) != READ_ONCE(leader->files))
+		look_at_files(task, net);
+	rcu_read_unlock();
+}
+
+/*
+ * Loading and unloading.
+ */
+
+/* Tables of IPv6 are not exported: a socket knows them. */
+static int learn(enum protocol protocol, int type, int number)
+{
+	struct socket *sock;
+	int error = sock_create_kern(&init_net, AF_INET6, type, number, &sock);
+
+	if (error)
+		return error;
+	protocols[protocol].prot = sock->sk->sk_prot;
+	protocols[protocol].native = sock->ops;
+	sock_release(sock);
+	return 0;
+}
+
+static int make_tables(enum protocol protocol)
+{
+	const struct proto_ops *native = protocols[protocol].native;
+	struct tables *tables = kmalloc(sizeof(*tables), GFP_KERNEL);
+
+	if (!tables)
+		return -ENOMEM;
+	kmemleak_not_leak(tables);
+	tables->lazy = *native;
+	tables->act = *native;
+	fill_lazy(protocol, &tables->lazy);
+	if (protocol == TCP4 || protocol == TCP6)
+		l45_tcp_operations(&tables->act);
+	else
+		l45_udp_operations(&tables->act);
+	l45_flow_operations(&tables->act);
+	protocols[protocol].tables = tables;
+	return 0;
+}
+
+int l45_hooks_init(void)
+{
+	int error = learn(TCP6, SOCK_STREAM, IPPROTO_TCP);
+
+	if (!error)
+		error = learn(UDP6, SOCK_DGRAM, IPPROTO_UDP);
+	for (int i = 0; i < PROTOCOLS && !error; i++)
+		error = make_tables(i);
+	if (error) {
+		/* No socket points to one yet. */
+		for (int i = 0; i < PROTOCOLS; i++)
+			kfree(protocols[i].tables);
+		return error;
+	}
+	for (int i = 0; i < PROTOCOLS; i++) {
+		protocols[i].init = protocols[i].prot->init;
+		smp_store_release(&protocols[i].prot->init, init_hooks[i]);
+	}
+	l45_look_at_open_sockets(NULL);
+	return 0;
+}
+
+static void become_native(struct proto_ops *table, const struct proto_ops *native)
+{
+	const unsigned long *from = (const unsigned long *)native;
+	unsigned long *to = (unsigned long *)table;
+
+	for (size_t i = 0; i < sizeof(*table) / sizeof(*to); i++)
+		WRITE_ONCE(to[i], from[i]);
+}
+
+void l45_hooks_exit(void)
+{
+	for (int i = 0; i < PROTOCOLS; i++) {
+		WRITE_ONCE(protocols[i].prot->init, protocols[i].init);
+		become_native(&protocols[i].tables->lazy, protocols[i].native);
+		become_native(&protocols[i].tables->act, protocols[i].native);
+	}
+	/* Whoever has read one of our entries, is in it now or has left; then all leave. */
+	synchronize_rcu_tasks();
+	l45_calls_end();
+	synchronize_rcu_tasks();
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Operation tables, and the states of sockets that they stand for (l45.h). */
+#ifndef L45_KMOD_HOOKS_H
+#define L45_KMOD_HOOKS_H
+
+#include "l45.h"
+
+/* The kernel's own operations for such a socket. */
+const struct proto_ops *l45_native_of(const struct sock *sk);
+
+/* Is the socket not used yet, or customized, as far as its operations say? */
+bool l45_is_lazy(const struct socket *sock);
+
+/* Under lock_sock(). */
+void l45_make_native(struct socket *sock);
+void l45_make_lazy(struct socket *sock);
+void l45_make_customized(struct socket *sock);
+
+/* Look at the open sockets of a namespace (NULL: of all) that the kernel's own operations serve:
+ * those that could get customizations become lazy. */
+void l45_look_at_open_sockets(const struct net *net);
+
+int l45_hooks_init(void);
+void l45_hooks_exit(void);
+
+#endif

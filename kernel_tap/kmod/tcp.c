@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A customized TCP socket: making and closing it, and what its operations refuse (tcp.h). */
+#include <linux/in6.h>
+#include <linux/tcp.h>
+#include <net/tcp.h>
+
+#include "compat.h"
+#include "flow.h"
+#include "hooks.h"
+#include "tcp.h"
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+struct l45_tap *l45_tcp_new(struct l45_set *set, struct l45_owner *owner,
+			    const struct l45_ends *ends, enum l45_role role)
+{
+	struct l45_tcp *t = kzalloc(sizeof(*t), GFP_KERNEL);
+
+	if (!t) {
+		l45_owner_clear(owner);
+		return NULL;
+	}
+	t->tap.owner = *owner;
+	t->lowat = 1;
+	INIT_LIST_HEAD(&t->ready);
+	l45_flow_open(&t->flow, role, owner->process);
+	for (u32 i = 0; i < set->count; i++) {
+		const struct l45_entry *entry = &set->entries[i];
+		struct l45_customization *customization = entry->customization;
+
+		if (customization->match.protocol != IPPROTO_TCP ||
+		    entry->flags & L45_CUSTOMIZATION_DEPRECATED ||
+		    !l45_owner_matches(&customization->match, owner) ||
+		    !l45_ends_match(&customization->match, ends, true))
+			continue;
+		if (l45_flow_attach(&t->flow, &customization->instance, entry->priority,
+				    l45_switches(entry->flags)))
+			continue; /* the registry has seen to it that it cannot be */
+		l45_customization_get(customization);
+		l45_customization_attached(customization);
+	}
+	t->tap.generation = set->generation;
+	return &t->tap;
+}
+
+void l45_tcp_close(struct l45_tcp *t)
+{
+	l45_tcp_drop_train(t);
+	l45_tcp_drop_ready(t);
+	l45_flow_close(&t->flow);
+	while (t->flow.count) {
+		struct l45_attached_stream *last = &t->flow.attached[t->flow.count - 1];
+		struct l45_customization *customization = l45_customization_of(last->instance);
+
+		t->flow.count--;
+		l45_customization_detached(customization, &last->counts);
+		l45_customization_put(customization);
+	}
+}
+
+u32 l45_tcp_attachments(struct l45_tcp *t, struct l45_attachment *to)
+{
+	u32 count = min_t(u32, READ_ONCE(t->flow.count), L45_ATTACHED_MAX);
+
+	for (u32 i = 0; i < count; i++) {
+		const struct l45_attached_stream *attached = &t->flow.attached[i];
+
+		to[i].customization = l45_customization_of(READ_ONCE(attached->instance));
+		to[i].priority = attached->priority;
+		to[i].flags = attached->switches;
+		to[i].counts = attached->counts;
+	}
+	return count;
+}
+
+void l45_tcp_break(struct l45_tcp *t)
+{
+	t->reset = true;
+}
+
+void l45_tcp_unlock(struct l45_tcp *t)
+{
+	struct sock *sk = l45_sk(t);
+	bool reset = t->reset && !t->told;
+
+	if (reset)
+		t->told = true;
+	release_sock(sk);
+	if (!reset)
+		return;
+	tcp_abort(sk, ECONNRESET);
+	l45_tell_flow(L45_CMD_FLOW_BROKEN, &t->tap);
+}
+
+/*
+ * Connecting. A customization that can send begins the stream only if the peer's tap looked for it
+ * from the first byte on; so what is attached is what is in force when the connection is made.
+ */
+
+/* Of what could match, what does: now both ends are known. Under the lock. */
+static void keep_matching(struct l45_tcp *t)
+{
+	struct l45_ends *ends = &t->tap.ends;
+	u32 i = 0;
+
+	l45_ends_of(l45_sk(t), ends);
+	while (i < t->flow.count) {
+		struct l45_customization *customization =
+			l45_customization_of(t->flow.attached[i].instance);
+
+		if (l45_ends_match(&customization->match, ends, false) ||
+		    l45_flow_detach(&t->flow, &customization->instance)) {
+			i++;
+			continue;
+		}
+		l45_customization_detached(customization, NULL);
+		l45_customization_put(customization);
+	}
+}
+
+/* The tap goes where there is no connection, or nothing for it. */
+static bool is_over(struct l45_tcp *t, struct socket *sock)
+{
+	if (sock->state == SS_UNCONNECTED || l45_defers_connect(sock->sk))
+		return true;
+	if (t->flow.tx.state == L45_SEND_NEW && t->flow.rx.first)
+		keep_matching(t);
+	return !t->flow.count;
+}
+
+static int connect_customized(struct socket *sock, struct l45_tap *tap, struct sockaddr *address,
+			      int size, int flags)
+{
+	int result = tap->native->connect(sock, address, size, flags);
+	bool over = false;
+
+	lock_sock(sock->sk);
+	if (!tap->closed && is_over(l45_tcp_of(tap), sock)) {
+		over = true;
+		if (sock->state == SS_UNCONNECTED && !l45_defers_connect(sock->sk))
+			l45_make_lazy(sock);
+		else
+			l45_make_native(sock);
+		l45_tap_detach(tap);
+	}
+	release_sock(sock->sk);
+	if (over)
+		l45_tap_quit(tap);
+	l45_tap_put(tap);
+	return result;
+}
+
+int l45_tcp_connect(struct socket *sock, struct sockaddr *address, int size, int flags)
+{
+	const struct proto_ops *native = l45_native_of(sock->sk);
+	struct l45_tap *tap;
+	int error;
+
+	if (READ_ONCE(sock->state) != SS_UNCONNECTED)
+		return native->connect(sock, address, size, flags);
+	error = l45_use_to_connect(sock, address, size);
+	if (error)
+		return error;
+	tap = l45_tap_hold(sock->sk);
+	if (!tap || l45_is_lazy(sock) || READ_ONCE(sock->ops) == native) {
+		if (tap)
+			l45_tap_put(tap);
+		return native->connect(sock, address, size, flags);
+	}
+	return connect_customized(sock, tap, address, size, flags);
+}
+
+static int customized_connect(struct socket *sock, struct sockaddr *address, int size, int flags)
+{
+	struct l45_tap *tap = l45_tap_hold(sock->sk);
+
+	if (!tap)
+		return l45_native_of(sock->sk)->connect(sock, address, size, flags);
+	return connect_customized(sock, tap, address, size, flags);
+}
+
+/*
+ * What a customized connection cannot have: docs/kernel-tap.md has the table.
+ */
+
+static int customized_setsockopt(struct socket *sock, int level, int option, sockptr_t value,
+				 unsigned int size)
+{
+	if ((level == SOL_TCP && (option == TCP_ULP || option == TCP_REPAIR)) ||
+	    (level == SOL_IPV6 && option == IPV6_ADDRFORM))
+		return -EBUSY;
+	return l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size);
+}
+
+static int customized_getsockopt(struct socket *sock, int level, int option, char __user *value,
+				 int __user *size)
+{
+	if (level == SOL_TCP && option == TCP_ZEROCOPY_RECEIVE)
+		return -EOPNOTSUPP;
+	return l45_native_of(sock->sk)->getsockopt(sock, level, option, value, size);
+}
+
+static int refuse_peek_offset(struct sock *sk, int value)
+{
+	return -EOPNOTSUPP;
+}
+
+void l45_tcp_operations(struct proto_ops *act)
+{
+	act->connect = customized_connect;
+	act->sendmsg = l45_tcp_sendmsg;
+	act->recvmsg = l45_tcp_recvmsg;
+	act->poll = l45_tcp_poll;
+	act->ioctl = l45_tcp_ioctl;
+	act->shutdown = l45_tcp_shutdown;
+	act->set_rcvlowat = l45_tcp_set_rcvlowat;
+	act->set_peek_off = refuse_peek_offset;
+	act->setsockopt = customized_setsockopt;
+	act->getsockopt = customized_getsockopt;
+	act->mmap = sock_no_mmap;
+	act->read_sock = NULL; /* KCM, strparser: they see what the transport has */
+	act->peek_len = NULL;
+#if L45_HAS_SENDPAGE
+	act->sendpage = sock_no_sendpage;
+#endif
+}

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Decoding what a customized TCP socket has received (tcp.h). */
+#include <linux/mm.h>
+#include <linux/uio.h>
+#include <net/tcp.h>
+
+#include "compat.h"
+#include "flow.h"
+#include "tcp.h"
+
+struct l45_chunk {
+	struct list_head node;
+	u32 start, end;
+	u8 bytes[L45_CHUNK_SIZE];
+};
+
+/* Where decoded bytes go. */
+struct sink {
+	struct l45_tcp *t;
+	enum {
+		TO_APPLICATION,
+		TO_NOWHERE,
+		TO_READY,
+		ONLY_LOOK
+	} way;
+	struct iov_iter *to;
+	u32 room;
+	u32 done;
+	int error;
+};
+
+/*
+ * What is ready.
+ */
+
+static struct l45_chunk *last_chunk(struct l45_tcp *t)
+{
+	struct l45_chunk *chunk =
+		list_empty(&t->ready) ? NULL : list_last_entry(&t->ready, struct l45_chunk, node);
+
+	if (chunk && chunk->end < L45_CHUNK_SIZE)
+		return chunk;
+	chunk = kmalloc(sizeof(*chunk), GFP_KERNEL);
+	if (!chunk)
+		return NULL;
+	chunk->start = chunk->end = 0;
+	list_add_tail(&chunk->node, &t->ready);
+	return chunk;
+}
+
+static void drop_chunk(struct l45_chunk *chunk)
+{
+	list_del(&chunk->node);
+	kfree(chunk);
+}
+
+void l45_tcp_drop_ready(struct l45_tcp *t)
+{
+	struct l45_chunk *chunk, *next;
+
+	list_for_each_entry_safe(chunk, next, &t->ready, node)
+		drop_chunk(chunk);
+	t->ready_size = 0;
+	t->span.size = 0;
+}
+
+/* How much of `size` was put; what could not be for want of memory stays where it is. */
+static u32 make_bytes_ready(struct l45_tcp *t, const u8 *bytes, u32 size)
+{
+	u32 done = 0;
+
+	while (done < size) {
+		struct l45_chunk *chunk = last_chunk(t);
+		u32 part;
+
+		if (!chunk)
+			break;
+		part = min_t(u32, size - done, L45_CHUNK_SIZE - chunk->end);
+		memcpy(chunk->bytes + chunk->end, bytes + done, part);
+		chunk->end += part;
+		done += part;
+	}
+	WRITE_ONCE(t->ready_size, t->ready_size + done);
+	return done;
+}
+
+static int make_packet_ready(struct l45_tcp *t, struct sk_buff *skb, u32 offset, u32 size)
+{
+	struct l45_chunk *chunk = last_chunk(t);
+	u32 part;
+
+	if (!chunk)
+		return -ENOMEM;
+	part = min_t(u32, size, L45_CHUNK_SIZE - chunk->end);
+	if (skb_copy_bits(skb, offset, chunk->bytes + chunk->end, part))
+		return -EFAULT;
+	chunk->end += part;
+	WRITE_ONCE(t->ready_size, t->ready_size + part);
+	return part;
+}
+
+/* Some of what is ready to the application; returns how much. */
+static int read_chunk(struct l45_tcp *t, struct sink *sink)
+{
+	struct l45_chunk *chunk = list_first_entry(&t->ready, struct l45_chunk, node);
+	u32 size = min(sink->room, chunk->end - chunk->start);
+
+	if (sink->way == TO_APPLICATION)
+		size = copy_to_iter(chunk->bytes + chunk->start, size, sink->to);
+	chunk->start += size;
+	WRITE_ONCE(t->ready_size, t->ready_size - size);
+	if (chunk->start == chunk->end)
+		drop_chunk(chunk);
+	return size;
+}
+
+static u32 take_span(struct l45_tcp *t, struct sink *sink)
+{
+	u32 size = min(sink->room, t->span.size);
+
+	if (sink->way == TO_APPLICATION)
+		size = copy_to_iter(t->span.data, size, sink->to);
+	else if (sink->way == TO_READY)
+		size = make_bytes_ready(t, t->span.data, size);
+	t->span.data += size;
+	t->span.size -= size;
+	return size;
+}
+
+/* What was decoded before. */
+static void drain_decoded(struct sink *sink)
+{
+	struct l45_tcp *t = sink->t;
+
+	while (sink->room && !sink->error && l45_tcp_decoded(t)) {
+		u32 done;
+
+		if (t->ready_size && sink->way == TO_READY)
+			return;
+		done = t->ready_size ? read_chunk(t, sink) : take_span(t, sink);
+		if (!done)
+			sink->error = sink->way == TO_READY ? -ENOMEM : -EFAULT;
+		sink->room -= done;
+		sink->done += done;
+	}
+}
+
+/*
+ * What the transport has.
+ */
+
+/* Bytes that are the application's as they are. */
+static int pass(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
+{
+	int error = 0;
+
+	if (sink->way == TO_READY) {
+		int part = make_packet_ready(sink->t, skb, offset, size);
+
+		if (part < 0)
+			error = part;
+		else
+			size = part;
+	} else if (sink->way == TO_APPLICATION) {
+		error = skb_copy_datagram_iter(skb, offset, sink->to, size);
+	}
+	if (error) {
+		sink->error = error;
+		return 0;
+	}
+	l45_receive_passed(&sink->t->flow, size);
+	sink->room -= size;
+	sink->done += size;
+	return size;
+}
+
+/* Bytes that the core must see; what they give is in the span. */
+static int decode(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
+{
+	struct l45_tcp *t = sink->t;
+	u32 needs = l45_receive_needs(&t->flow);
+	int used;
+
+	size = min3(size, (u32)sizeof(t->bounce), needs ? needs : (u32)sizeof(t->bounce));
+	if (skb_copy_bits(skb, offset, t->bounce, size))
+		return -EFAULT;
+	used = l45_receive(&t->flow, t->bounce, size, &t->span);
+	if (used < 0) {
+		t->span.size = 0;
+		l45_tcp_break(t);
+		return used;
+	}
+	if (t->span.size)
+		t->tap.received = ktime_get_coarse_real_ns();
+	return used;
+}
+
+/* One step; returns how many of the transport's bytes it took. */
+static int take_some(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
+{
+	struct l45_tcp *t = sink->t;
+	u32 verbatim = l45_receive_verbatim(&t->flow);
+	int used;
+
+	if (verbatim) {
+		if (sink->way == ONLY_LOOK) {
+			sink->done = 1;
+			sink->room = 0;
+			return 0;
+		}
+		return pass(sink, skb, offset, min3(verbatim, size, sink->room));
+	}
+	used = decode(sink, skb, offset, size);
+	if (used < 0) {
+		sink->error = used;
+		return 0;
+	}
+	if (sink->way == ONLY_LOOK && t->span.size) {
+		sink->done = 1;
+		sink->room = 0;
+	} else {
+		drain_decoded(sink);
+	}
+	return used;
+}
+
+/* Called by tcp_read_sock() for what is in the receive queue. */
+static int take(read_descriptor_t *descriptor, struct sk_buff *skb, unsigned int offset,
+		size_t size)
+{
+	struct sink *sink = descriptor->arg.data;
+	u32 done = 0;
+
+	while (done < size && sink->room && !sink->error)
+		done += take_some(sink, skb, offset + done, size - done);
+	descriptor->count = sink->room && !sink->error;
+	return done;
+}
+
+/* The peer has ended its stream, and all of it was taken: what was held back is the application's.
+ */
+static void end(struct sink *sink)
+{
+	struct l45_tcp *t = sink->t;
+
+	t->ended = true;
+	if (l45_receive_end(&t->flow, &t->span)) {
+		t->span.size = 0;
+		l45_tcp_break(t);
+		sink->error = -EPROTO;
+		return;
+	}
+	if (sink->way == ONLY_LOOK)
+		sink->done = t->span.size > 0;
+	else
+		drain_decoded(sink);
+}
+
+static bool is_all_taken(const struct sock *sk)
+{
+	return skb_queue_empty(&sk->sk_receive_queue);
+}
+
+/* What the core gives without being shown anything new: held bytes whose time is over. */
+static void take_given(struct sink *sink)
+{
+	struct l45_tcp *t = sink->t;
+
+	if (t->span.size || t->flow.rx.given_size <= t->flow.rx.given_taken)
+		return;
+	if (l45_receive(&t->flow, t->bounce, 0, &t->span) < 0)
+		t->span.size = 0;
+	drain_decoded(sink);
+}
+
+static void run(struct sink *sink)
+{
+	struct l45_tcp *t = sink->t;
+	struct sock *sk = l45_sk(t);
+	read_descriptor_t descriptor = { .arg.data = sink, .count = 1 };
+
+	if (t->reset)
+		return;
+	drain_decoded(sink);
+	if (sink->room && !sink->error)
+		take_given(sink);
+	if (sink->room && !sink->error && sk->sk_state != TCP_LISTEN)
+		tcp_read_sock(sk, &descriptor, take);
+	if (sink->room && !sink->error && !t->ended && sock_flag(sk, SOCK_DONE) && is_all_taken(sk))
+		end(sink);
+	if (!t->reset && is_all_taken(sk))
+		l45_tcp_tick(t);
+}
+
+int l45_tcp_read(struct l45_tcp *t, struct iov_iter *to, u32 room)
+{
+	struct sink sink = {
+		.t = t, .way = to ? TO_APPLICATION : TO_NOWHERE, .to = to, .room = room
+	};
+
+	run(&sink);
+	if (sink.done)
+		t->tap.received = ktime_get_coarse_real_ns();
+	return sink.done ? sink.done : sink.error;
+}
+
+void l45_tcp_make_ready(struct l45_tcp *t, u32 enough)
+{
+	struct sink sink = { .t = t, .way = TO_READY };
+
+	if (t->ready_size >= enough)
+		return;
+	sink.room = enough - t->ready_size;
+	run(&sink);
+}
+
+bool l45_tcp_look(struct l45_tcp *t)
+{
+	struct sink sink = { .t = t, .way = ONLY_LOOK, .room = 1 };
+
+	if (l45_tcp_decoded(t))
+		return true;
+	run(&sink);
+	return sink.done || l45_tcp_decoded(t);
+}
+
+int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 room)
+{
+	struct l45_chunk *chunk;
+	u32 done = 0;
+
+	list_for_each_entry(chunk, &t->ready, node) {
+		u32 size = min(room - done, chunk->end - chunk->start), copied;
+
+		copied = to ? copy_to_iter(chunk->bytes + chunk->start, size, to) : size;
+		done += copied;
+		if (copied < size)
+			return done ? done : -EFAULT;
+		if (done == room)
+			break;
+	}
+	return done;
+}

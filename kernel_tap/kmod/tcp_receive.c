@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A customized TCP socket receives: recvmsg, poll and what counts bytes (tcp.h). */
+#include <asm/ioctls.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <net/busy_poll.h>
+#include <net/tcp.h>
+
+#include "compat.h"
+#include "flow.h"
+#include "hooks.h"
+#include "tcp.h"
+
+/* The stream came plain and stays so: the kernel's own code does it. Without the lock, for nothing
+ * makes it customized again. */
+static bool is_plain(const struct l45_tcp *t)
+{
+	return READ_ONCE(t->flow.rx.state) == L45_RECEIVE_PLAIN && !READ_ONCE(t->ready_size) &&
+	       !READ_ONCE(t->span.size) && t->flow.rx.given_size == t->flow.rx.given_taken &&
+	       !t->flow.rx.armed;
+}
+
+/*
+ * SO_RCVLOWAT. The transport wakes who waits when it has as many bytes; those that are decoded it
+ * has no more.
+ */
+
+static void adjust_lowat(struct l45_tcp *t)
+{
+	u32 decoded = l45_tcp_decoded(t);
+	int wanted = decoded >= t->lowat ? 1 : t->lowat - decoded;
+
+	if (t->lowat > 1)
+		WRITE_ONCE(l45_sk(t)->sk_rcvlowat, wanted);
+}
+
+int l45_tcp_set_rcvlowat(struct sock *sk, int value)
+{
+	struct l45_tap *tap = l45_tap_hold(sk);
+	int error = l45_native_of(sk)->set_rcvlowat(sk, value);
+
+	if (!tap)
+		return error;
+	if (!error) {
+		l45_tcp_of(tap)->lowat = value ?: 1;
+		adjust_lowat(l45_tcp_of(tap));
+	}
+	l45_tap_put(tap);
+	return error;
+}
+
+/*
+ * recvmsg
+ */
+
+/* Why a read that has nothing ends now; 1: it may wait. As in tcp_recvmsg_locked(). */
+static int nothing_to_read(const struct l45_tcp *t, long timeo)
+{
+	struct sock *sk = l45_sk(t);
+
+	if (sock_flag(sk, SOCK_DONE))
+		return 0;
+	if (sk->sk_err)
+		return sock_error(sk);
+	if (sk->sk_shutdown & RCV_SHUTDOWN)
+		return 0;
+	if (sk->sk_state == TCP_CLOSE)
+		return -ENOTCONN;
+	if (!timeo)
+		return -EAGAIN;
+	return signal_pending(current) ? sock_intr_errno(timeo) : 1;
+}
+
+/* ... and one that has less than it wants. */
+static bool must_do(const struct l45_tcp *t, long timeo)
+{
+	const struct sock *sk = l45_sk(t);
+
+	return sk->sk_err || sk->sk_state == TCP_CLOSE || sk->sk_shutdown & RCV_SHUTDOWN ||
+	       !timeo || signal_pending(current);
+}
+
+static void wait_for_news(struct l45_tcp *t, long *timeo)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	struct sock *sk = l45_sk(t);
+	struct sk_buff *tail = skb_peek_tail(&sk->sk_receive_queue);
+	u32 news = t->news;
+
+	add_wait_queue(sk_sleep(sk), &wait);
+	sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
+	sk_wait_event(sk, timeo, skb_peek_tail(&sk->sk_receive_queue) != tail || t->news != news,
+		      &wait);
+	sk_clear_bit(SOCKWQ_ASYNC_WAITDATA, sk);
+	remove_wait_queue(sk_sleep(sk), &wait);
+}
+
+/* Let what has come meanwhile in, or wait for more. */
+static void get_more(struct l45_tcp *t, bool enough, long *timeo)
+{
+	struct sock *sk = l45_sk(t);
+
+	adjust_lowat(t);
+	if (enough) {
+		release_sock(sk);
+		lock_sock(sk);
+	} else {
+		wait_for_news(t, timeo);
+	}
+}
+
+static int receive(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, long timeo)
+{
+	struct sock *sk = l45_sk(t);
+	u32 done = 0;
+
+	while (done < size) {
+		int more = l45_tcp_read(t, to, size - done);
+
+		if (more > 0) {
+			done += more;
+			continue;
+		}
+		if (t->reset)
+			return done ? done : -ECONNRESET;
+		if (more < 0)
+			return done ? done : more;
+		if (done >= target && !READ_ONCE(sk->sk_backlog.tail))
+			break;
+		if (done && must_do(t, timeo))
+			break;
+		if (!done) {
+			int reason = nothing_to_read(t, timeo);
+
+			if (reason <= 0)
+				return reason;
+		}
+		get_more(t, done >= target, &timeo);
+	}
+	return done;
+}
+
+static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, long timeo)
+{
+	/* What the transport would hold, we hold. */
+	u32 most = max_t(u32, READ_ONCE(l45_sk(t)->sk_rcvbuf), L45_CHUNK_SIZE);
+
+	size = min(size, most);
+	target = min(target, size);
+	for (;;) {
+		l45_tcp_make_ready(t, size);
+		if (t->ready_size >= target || t->reset)
+			break;
+		if (t->ready_size && must_do(t, timeo))
+			break;
+		if (!t->ready_size) {
+			int reason = nothing_to_read(t, timeo);
+
+			if (reason <= 0)
+				return reason;
+		}
+		get_more(t, false, &timeo);
+	}
+	if (!t->ready_size)
+		return -ECONNRESET;
+	return l45_tcp_peek(t, to, size);
+}
+
+static int recvmsg_locked(struct l45_tcp *t, struct msghdr *msg, size_t size, int flags)
+{
+	struct sock *sk = l45_sk(t);
+	struct iov_iter *to = flags & MSG_TRUNC ? NULL : &msg->msg_iter;
+	long timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT);
+	u32 most = min_t(size_t, size, INT_MAX);
+	u32 target = flags & MSG_WAITALL ? most : min_t(u32, t->lowat, most) ?: 1;
+	int result;
+
+	l45_tcp_sync(t);
+	result = flags & MSG_PEEK ? peek(t, to, most, target, timeo)
+				  : receive(t, to, most, target, timeo);
+	adjust_lowat(t);
+	return result;
+}
+
+int l45_tcp_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags)
+{
+	struct l45_tap *tap = l45_tap_hold(sock->sk);
+	struct l45_tcp *t = tap ? l45_tcp_of(tap) : NULL;
+	int result;
+
+	if (!tap || flags & MSG_ERRQUEUE || is_plain(t)) {
+		result = l45_native_of(sock->sk)->recvmsg(sock, msg, size, flags);
+	} else if (flags & MSG_OOB) {
+		result = -EINVAL;
+	} else {
+		sock_rps_record_flow(sock->sk);
+		lock_sock(sock->sk);
+		if (READ_ONCE(sock->sk->sk_state) == TCP_LISTEN)
+			result = -ENOTCONN;
+		else
+			result = recvmsg_locked(t, msg, size, flags);
+		l45_tcp_unlock(t);
+	}
+	if (tap)
+		l45_tap_put(tap);
+	return result;
+}
+
+/*
+ * poll and ioctl
+ */
+
+static bool is_readable(struct l45_tcp *t)
+{
+	bool readable;
+
+	if (t->lowat <= 1) {
+		readable = l45_tcp_look(t);
+	} else {
+		l45_tcp_make_ready(t, t->lowat);
+		readable = t->ready_size >= t->lowat;
+	}
+	adjust_lowat(t);
+	return readable;
+}
+
+#define READABLE (EPOLLIN | EPOLLRDNORM)
+#define WRITABLE (EPOLLOUT | EPOLLWRNORM)
+
+/* Only the peer's frame headers may have come. */
+static __poll_t poll_readable(struct l45_tcp *t, struct file *file, struct socket *sock)
+{
+	bool readable;
+
+	lock_sock(sock->sk);
+	readable = is_readable(t);
+	l45_tcp_unlock(t);
+	if (t->reset) /* it has just been found broken */
+		return t->tap.native->poll(file, sock, NULL);
+	return readable ? READABLE : 0;
+}
+
+__poll_t l45_tcp_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait)
+{
+	struct l45_tap *tap = l45_tap_hold(sock->sk);
+	__poll_t events = l45_native_of(sock->sk)->poll(file, sock, wait);
+	struct l45_tcp *t;
+
+	if (!tap)
+		return events;
+	t = l45_tcp_of(tap);
+	if (!is_plain(t) && !(events & EPOLLRDHUP) && (events & READABLE || l45_tcp_decoded(t))) {
+		events &= ~READABLE;
+		events |= poll_readable(t, file, sock);
+	}
+	if (events & WRITABLE && !(events & (EPOLLERR | EPOLLHUP)) && l45_tcp_is_held(t)) {
+		set_bit(SOCK_NOSPACE, &sock->flags);
+		events &= ~WRITABLE;
+	}
+	l45_tap_put(tap);
+	return events;
+}
+
+/* Bytes that can be read now, of the application's. */
+static int count(struct l45_tcp *t)
+{
+	struct sock *sk = l45_sk(t);
+	int result;
+
+	lock_sock(sk);
+	if (sk->sk_state == TCP_LISTEN) {
+		result = -EINVAL;
+	} else {
+		l45_tcp_make_ready(t, INT_MAX);
+		adjust_lowat(t);
+		result = l45_tcp_decoded(t);
+	}
+	l45_tcp_unlock(t);
+	return result;
+}
+
+int l45_tcp_ioctl(struct socket *sock, unsigned int command, unsigned long argument)
+{
+	struct l45_tap *tap = command == SIOCINQ ? l45_tap_hold(sock->sk) : NULL;
+	int result;
+
+	if (!tap)
+		return l45_native_of(sock->sk)->ioctl(sock, command, argument);
+	if (is_plain(l45_tcp_of(tap))) {
+		result = tap->native->ioctl(sock, command, argument);
+	} else {
+		result = count(l45_tcp_of(tap));
+		if (result >= 0)
+			result = put_user(result, (int __user *)argument);
+	}
+	l45_tap_put(tap);
+	return result;
+}

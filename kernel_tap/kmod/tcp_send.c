@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A customized TCP socket sends (tcp.h). */
+#include <linux/mm.h>
+#include <linux/uio.h>
+#include <net/tcp.h>
+
+#include "compat.h"
+#include "flow.h"
+#include "hooks.h"
+#include "tcp.h"
+
+#define OFFER	   16384 /* bytes of the application that the core is offered at once */
+#define TRAIN_SIZE 32768 /* bytes that are made before they are handed over, about */
+/* Pieces that one more frame can need, where only single pages are to be had. */
+#define PIECES_OF_FRAME (L45_WHOLE_MAX / PAGE_SIZE + 4)
+
+/* As an application sees it that asks with poll(): in the queue of the transport there is room. */
+#define RETRY_JIFFIES max(1, HZ / 100)
+
+/*
+ * The train: frames that are made, in pages.
+ */
+
+static bool is_full(const struct l45_frame_train *train)
+{
+	return train->count > ARRAY_SIZE(train->pieces) - PIECES_OF_FRAME;
+}
+
+/* The task's (or the socket's) page, with room at its end, as the transport fills it itself. */
+static struct page_frag *page_with_room(struct sock *sk)
+{
+	struct page_frag *frag = sk_page_frag(sk);
+
+	return sk_page_frag_refill(sk, frag) ? frag : NULL;
+}
+
+/* `size` bytes of the page now belong to the train. */
+static void take_room(struct l45_frame_train *train, struct page_frag *frag, u32 size)
+{
+	struct bio_vec *last = train->count ? &train->pieces[train->count - 1] : NULL;
+
+	if (last && last->bv_page == frag->page && last->bv_offset + last->bv_len == frag->offset) {
+		last->bv_len += size;
+	} else {
+		get_page(frag->page);
+		train->pieces[train->count++] = (struct bio_vec){
+			.bv_page = frag->page,
+			.bv_offset = frag->offset,
+			.bv_len = size,
+		};
+	}
+	frag->offset += size;
+	train->size += size;
+}
+
+/* Put bytes of ours (`from`), or else of the application, behind the train. */
+static int load(struct l45_tcp *t, const u8 *from, struct iov_iter *application, u32 size)
+{
+	struct page_frag *frag;
+	u32 part;
+	u8 *to;
+
+	while (size) {
+		frag = page_with_room(l45_sk(t));
+		if (!frag || t->train.count == ARRAY_SIZE(t->train.pieces))
+			return -ENOMEM;
+		part = min(size, frag->size - frag->offset);
+		to = page_address(frag->page) + frag->offset;
+		if (from) {
+			memcpy(to, from, part);
+			from += part;
+		} else if (copy_from_iter(to, part, application) != part) {
+			return -EFAULT;
+		}
+		take_room(&t->train, frag, part);
+		size -= part;
+	}
+	return 0;
+}
+
+void l45_tcp_drop_train(struct l45_tcp *t)
+{
+	struct l45_frame_train *train = &t->train;
+
+	while (train->first < train->count)
+		put_page(train->pieces[train->first++].bv_page);
+	train->first = train->count = train->size = 0;
+}
+
+static void forget_sent(struct l45_frame_train *train, u32 size)
+{
+	train->size -= size;
+	while (size) {
+		struct bio_vec *piece = &train->pieces[train->first];
+		u32 part = min(size, piece->bv_len);
+
+		piece->bv_offset += part;
+		piece->bv_len -= part;
+		size -= part;
+		if (!piece->bv_len) {
+			put_page(piece->bv_page);
+			train->first++;
+		}
+	}
+	if (!train->size)
+		train->first = train->count = 0;
+}
+
+/* Hand over what the transport takes. A frame must not be cut by a full queue: for as long as this
+ * lasts there is room. -EAGAIN: some is left, for there is no memory, or TCP_NOTSENT_LOWAT holds.
+ */
+static int depart(struct l45_tcp *t, int flags)
+{
+	struct l45_frame_train *train = &t->train;
+	struct sock *sk = l45_sk(t);
+	int limit = READ_ONCE(sk->sk_sndbuf), raised = limit + 4 * L45_WHOLE_MAX + train->size,
+	    sent;
+
+	if (!train->size)
+		return 0;
+	raised = max(raised, READ_ONCE(sk->sk_wmem_queued) + raised);
+	WRITE_ONCE(sk->sk_sndbuf, raised);
+	sent = l45_send_pages(sk, train->pieces + train->first, train->count - train->first,
+			      train->size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sk->sk_sndbuf == raised) /* else the transport, short of memory, made it smaller */
+		WRITE_ONCE(sk->sk_sndbuf, limit);
+	if (sent < 0)
+		return sent;
+	forget_sent(train, sent);
+	return train->size ? -EAGAIN : 0;
+}
+
+/*
+ * Waiting.
+ */
+
+static int error_of(const struct l45_tcp *t)
+{
+	const struct sock *sk = l45_sk(t);
+
+	return sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN || t->fin ? -EPIPE : 0;
+}
+
+static bool is_early(const struct l45_tcp *t)
+{
+	return t->not_before && ktime_get_ns() < t->not_before;
+}
+
+bool l45_tcp_is_held(const struct l45_tcp *t)
+{
+	return t->train.size || is_early(t);
+}
+
+/* Wait until the time has come, holding no lock meanwhile. Others may send when it has. */
+static int wait_for_time(struct l45_tcp *t, long *timeo)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	struct sock *sk = l45_sk(t);
+	int error = 0;
+
+	add_wait_queue(sk_sleep(sk), &wait);
+	while (!error && is_early(t)) {
+		u64 left = t->not_before - ktime_get_ns();
+		long most = nsecs_to_jiffies(left) + 1, wanted = min(*timeo, most), rest = wanted;
+
+		if (!*timeo)
+			error = -EAGAIN;
+		else if (signal_pending(current))
+			error = sock_intr_errno(*timeo);
+		else if (error_of(t) || t->tap.closed)
+			error = -EPIPE;
+		if (error)
+			break;
+		sk_wait_event(sk, &rest, error_of(t), &wait);
+		if (*timeo != MAX_SCHEDULE_TIMEOUT)
+			*timeo -= wanted - rest;
+	}
+	remove_wait_queue(sk_sleep(sk), &wait);
+	return error;
+}
+
+/* Tell the application, by poll(), when it can send again. */
+static void wake_later(struct l45_tcp *t)
+{
+	u64 now = ktime_get_ns();
+
+	set_bit(SOCK_NOSPACE, &t->tap.sock->flags);
+	if (t->not_before > now)
+		l45_tap_kick(&t->tap, nsecs_to_jiffies(t->not_before - now) + 1);
+	else if (t->train.size)
+		l45_tap_kick(&t->tap, RETRY_JIFFIES);
+}
+
+static int put_on_train(struct l45_tcp *t, const struct l45_frame *frame)
+{
+	int error = load(t, frame->head, NULL, frame->head_size);
+
+	if (error)
+		l45_tcp_break(t); /* the core has counted it as sent */
+	return error ? -EPIPE : 0;
+}
+
+/* What the core sends without being asked: a mark, a switch, an end. */
+static int add_control(struct l45_tcp *t)
+{
+	struct l45_frame frame;
+	int any = l45_send_control(&t->flow, &frame);
+
+	if (any < 0)
+		l45_tcp_break(t);
+	return any <= 0 ? any : put_on_train(t, &frame);
+}
+
+static int settled(struct l45_tcp *t, long *timeo)
+{
+	int error;
+
+	do {
+		error = error_of(t);
+		if (!error && is_early(t))
+			error = wait_for_time(t, timeo);
+		if (error)
+			return error;
+		t->not_before = 0;
+		l45_tcp_sync(t);
+		if (!t->train.size)
+			error = add_control(t);
+		if (!error)
+			error = depart(t, 0);
+		if (error == -EAGAIN && *timeo)
+			error = sk_stream_wait_memory(l45_sk(t), timeo) ?: -EAGAIN;
+		else if (error)
+			return error;
+	} while (error == -EAGAIN && *timeo);
+	return error;
+}
+
+int l45_tcp_settle(struct l45_tcp *t, long *timeo)
+{
+	int error = settled(t, timeo);
+
+	if (error == -EAGAIN)
+		wake_later(t);
+	return error;
+}
+
+/*
+ * The application's bytes.
+ */
+
+/* Looks at bytes of the application, and leaves them to be read again. */
+static int copy_some(void *application, void *to, __u32 size)
+{
+	struct iov_iter copy = *(struct iov_iter *)application;
+
+	return copy_from_iter_full(to, size, &copy) ? 0 : -EFAULT;
+}
+
+static int put_body(struct l45_tcp *t, const struct l45_frame *frame, struct iov_iter *application)
+{
+	int error;
+
+	if (!frame->body)
+		return load(t, NULL, application, frame->body_size);
+	error = load(t, frame->body, NULL, frame->body_size);
+	iov_iter_advance(application, frame->taken);
+	return error;
+}
+
+/* A frame of some of the application's bytes. Returns how many; 0: no frame, but `granted` bytes
+ * may go as they are. */
+static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, u8 *buffer)
+{
+	struct l45_frame frame = { .buffer = buffer };
+	int error;
+
+	/* A frame that the core has made must be filled: so far its bytes can be read. */
+	t->flow.tx.limit = min_t(u32, size, OFFER);
+	t->flow.tx.limit -= fault_in_iov_iter_readable(application, t->flow.tx.limit);
+	if (!t->flow.tx.limit)
+		return -EFAULT;
+	error = l45_send(&t->flow, copy_some, application, size, &frame);
+	if (error == -EPIPE)
+		l45_tcp_break(t);
+	if (error)
+		return error;
+	if (frame.delay_ms)
+		t->not_before = ktime_get_ns() + frame.delay_ms * NSEC_PER_MSEC;
+	if (!frame.head_size && !frame.body) {
+		t->granted = frame.body_size;
+		return 0;
+	}
+	t->tap.sent = ktime_get_coarse_real_ns();
+	if (put_on_train(t, &frame))
+		return -EPIPE;
+	error = put_body(t, &frame, application);
+	if (error)
+		l45_tcp_break(t);
+	return error ? error : frame.taken;
+}
+
+/* Fill a train; returns how many of the application's bytes are on it. */
+static int fill(struct l45_tcp *t, struct msghdr *msg, u8 *buffer)
+{
+	int space = max(sk_stream_wspace(l45_sk(t)), 1), room = min(space, TRAIN_SIZE), done = 0;
+
+	while (msg_data_left(msg) && t->train.size < room && !is_full(&t->train)) {
+		u32 size = min_t(size_t, msg_data_left(msg), INT_MAX);
+		int taken = add_frame(t, &msg->msg_iter, size, buffer);
+
+		if (taken <= 0)
+			return done ? done : taken;
+		done += taken;
+		if (t->not_before)
+			break;
+	}
+	return done;
+}
+
+/* Bytes that go as they are: the transport copies them itself. */
+static int send_granted(struct l45_tcp *t, struct msghdr *msg)
+{
+	size_t left = msg_data_left(msg), size = min_t(u64, left, t->granted);
+	unsigned int flags = msg->msg_flags;
+	int sent;
+
+	msg->msg_flags |= MSG_DONTWAIT | MSG_NOSIGNAL | (size < left ? MSG_MORE : 0);
+	iov_iter_truncate(&msg->msg_iter, size);
+	sent = tcp_sendmsg_locked(l45_sk(t), msg, size);
+	iov_iter_reexpand(&msg->msg_iter, left - max(sent, 0));
+	msg->msg_flags = flags;
+	if (sent > 0)
+		t->granted -= sent;
+	return sent;
+}
+
+/* Who has to wait for room next must not keep what is there from leaving. */
+static bool is_more_to_come(const struct l45_tcp *t, struct msghdr *msg)
+{
+	return (msg_data_left(msg) || msg->msg_flags & MSG_MORE) &&
+	       sk_stream_wspace(l45_sk(t)) > 2 * (int)t->train.size + TRAIN_SIZE;
+}
+
+static int send_framed(struct l45_tcp *t, struct msghdr *msg)
+{
+	u8 *buffer = NULL;
+	int done, error;
+
+	if (l45_send_needs_buffer(&t->flow)) {
+		buffer = kvmalloc(L45_WHOLE_MAX, GFP_KERNEL);
+		if (!buffer)
+			return -ENOBUFS;
+	}
+	done = fill(t, msg, buffer);
+	kvfree(buffer);
+	if (t->reset || is_early(t))
+		return done;
+	error = depart(t, is_more_to_come(t, msg) ? MSG_MORE : 0);
+	if (error && error != -EAGAIN)
+		return error;
+	return done;
+}
+
+static bool has_room(struct sock *sk)
+{
+	return sk_stream_memory_free(sk);
+}
+
+/* Some of what is left, when all before it is out and the queue has room. */
+static int send_some(struct l45_tcp *t, struct msghdr *msg, long *timeo)
+{
+	struct sock *sk = l45_sk(t);
+	int error = l45_tcp_settle(t, timeo);
+
+	while (!error && !has_room(sk)) {
+		error = sk_stream_wait_memory(sk, timeo);
+		if (!error)
+			error = l45_tcp_settle(t, timeo);
+	}
+	if (error)
+		return error;
+	if (t->granted)
+		return send_granted(t, msg);
+	return send_framed(t, msg);
+}
+
+static int wait_connected(struct sock *sk, long *timeo)
+{
+	if ((1 << sk->sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT))
+		return 0;
+	return sk_stream_wait_connect(sk, timeo);
+}
+
+static int send_all(struct l45_tcp *t, struct msghdr *msg)
+{
+	struct sock *sk = l45_sk(t);
+	long timeo = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
+	int error = wait_connected(sk, &timeo), done = 0;
+
+	sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
+	if (!error)
+		error = error_of(t);
+	while (!error && msg_data_left(msg)) {
+		int sent = send_some(t, msg, &timeo);
+
+		if (sent > 0)
+			done += sent;
+		else if (sent == -EAGAIN && timeo)
+			error = sk_stream_wait_memory(sk, &timeo);
+		else
+			error = sent;
+		if (t->reset)
+			error = -EPIPE;
+		else if (!error)
+			sk_flush_backlog(sk);
+	}
+	if (done && !(t->reset))
+		return done;
+	return error ? sk_stream_error(sk, msg->msg_flags, t->reset ? -ECONNRESET : error) : 0;
+}
+
+/* What was taken of a blocking write waits here for its time, as it would for room. */
+static void wait_for_last(struct l45_tcp *t, const struct msghdr *msg)
+{
+	long timeo = sock_sndtimeo(l45_sk(t), msg->msg_flags & MSG_DONTWAIT);
+
+	if (l45_tcp_is_held(t) && !t->reset)
+		l45_tcp_settle(t, &timeo);
+}
+
+int l45_tcp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
+{
+	struct l45_tap *tap = l45_tap_hold(sock->sk);
+	struct l45_tcp *t;
+	int result;
+
+	if (!tap)
+		return l45_native_of(sock->sk)->sendmsg(sock, msg, size);
+	t = l45_tcp_of(tap);
+	if (msg->msg_flags & (MSG_OOB | MSG_ZEROCOPY)) {
+		l45_tap_put(tap);
+		return -EOPNOTSUPP;
+	}
+	lock_sock(sock->sk);
+	result = send_all(t, msg);
+	if (result > 0)
+		wait_for_last(t, msg);
+	l45_tcp_unlock(t);
+	l45_tap_put(tap);
+	return result;
+}
+
+/*
+ * The end.
+ */
+
+int l45_tcp_shutdown(struct socket *sock, int how)
+{
+	struct l45_tap *tap = l45_tap_hold(sock->sk);
+	long timeo = 0;
+
+	if (!tap)
+		return l45_native_of(sock->sk)->shutdown(sock, how);
+	lock_sock(sock->sk);
+	if (how == SHUT_WR || how == SHUT_RDWR) {
+		struct l45_tcp *t = l45_tcp_of(tap);
+
+		if (l45_tcp_is_held(t) && l45_tcp_settle(t, &timeo) == -EAGAIN) {
+			t->fin = true; /* the work does it */
+			how = how == SHUT_RDWR ? SHUT_RD : -1;
+		}
+	}
+	l45_tcp_unlock(l45_tcp_of(tap));
+	l45_tap_put(tap);
+	return how < 0 ? 0 : l45_native_of(sock->sk)->shutdown(sock, how);
+}
+
+void l45_tcp_flush(struct l45_tcp *t)
+{
+	long timeo = HZ;
+
+	t->not_before = 0;
+	while (t->train.size && !t->reset && timeo) {
+		int error = depart(t, 0);
+
+		if (error == -EAGAIN)
+			error = sk_stream_wait_memory(l45_sk(t), &timeo);
+		if (error)
+			break;
+	}
+	if (t->train.size)
+		l45_tcp_break(t);
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What happens to a customized TCP socket without its application: a new set, time, and the end
+ * (tcp.h).
+ */
+#include <net/tcp.h>
+
+#include "compat.h"
+#include "flow.h"
+#include "hooks.h"
+#include "tcp.h"
+
+/*
+ * A new set.
+ */
+
+static const struct l45_entry *entry_of(const struct l45_set *set,
+					const struct l45_customization *customization)
+{
+	for (u32 i = 0; i < set->count; i++)
+		if (set->entries[i].customization == customization)
+			return &set->entries[i];
+	return NULL;
+}
+
+/* What stays gets its priority and switches; what was taken away is only understood. */
+static void update_attached(struct l45_tcp *t, const struct l45_set *set)
+{
+	const struct l45_instance *instances[L45_ATTACHED_MAX];
+	u32 count = t->flow.count;
+
+	for (u32 i = 0; i < count; i++)
+		instances[i] = t->flow.attached[i].instance;
+	for (u32 i = 0; i < count; i++) {
+		const struct l45_entry *entry = entry_of(set, l45_customization_of(instances[i]));
+		const struct l45_attached_stream *attached = l45_flow_find(&t->flow, instances[i]);
+
+		if (entry)
+			l45_flow_set(&t->flow, instances[i], entry->priority,
+				     l45_switches(entry->flags));
+		else
+			l45_flow_set(&t->flow, instances[i], attached->priority,
+				     attached->switches & L45_MAY_RECEIVE);
+	}
+}
+
+/* On a flow that has customizations others can be switched to; they begin no stream. */
+static void attach_new(struct l45_tcp *t, const struct l45_set *set)
+{
+	for (u32 i = 0; i < set->count; i++) {
+		const struct l45_entry *entry = &set->entries[i];
+		struct l45_customization *customization = entry->customization;
+		const struct l45_instance *instance = &customization->instance;
+		u8 switches = l45_switches(entry->flags);
+
+		if (customization->match.protocol != IPPROTO_TCP ||
+		    entry->flags & L45_CUSTOMIZATION_DEPRECATED ||
+		    l45_flow_find(&t->flow, instance) ||
+		    !l45_owner_matches(&customization->match, &t->tap.owner) ||
+		    !l45_ends_match(&customization->match, &t->tap.ends, false) ||
+		    l45_flow_attach(&t->flow, instance, entry->priority, switches & ~L45_MAY_SEND))
+			continue;
+		l45_flow_set(&t->flow, instance, entry->priority, switches);
+		l45_customization_get(customization);
+		l45_customization_attached(customization);
+	}
+}
+
+void l45_tcp_sync(struct l45_tcp *t)
+{
+	struct l45_net *net = t->tap.net;
+	struct l45_set *set;
+
+	if (l45_generation(net) == t->tap.generation)
+		return;
+	set = l45_set_get(net);
+	spin_lock(&net->totals);
+	update_attached(t, set);
+	spin_unlock(&net->totals);
+	attach_new(t, set);
+	t->tap.generation = set->generation;
+	l45_set_put(set);
+	l45_tap_kick(&t->tap, 0);
+}
+
+/*
+ * What was taken away leaves when the peer cannot use it any more.
+ */
+
+static u64 deadline_of(const struct l45_customization *customization)
+{
+	return READ_ONCE(customization->drain_until);
+}
+
+/* Whether the peer may still begin with it, or switch to it. */
+static bool may_come(const struct l45_tcp *t, const struct l45_instance *instance, u64 now)
+{
+	const struct l45_receiver *rx = &t->flow.rx;
+
+	if (instance->module->kind == L45_STREAM_WATCH || rx->state == L45_RECEIVE_BROKEN ||
+	    rx->state == L45_RECEIVE_PLAIN)
+		return false;
+	return rx->in_use == instance ||
+	       now < deadline_of(container_of(instance, struct l45_customization, instance));
+}
+
+static void let_go(struct l45_tcp *t, struct l45_attached_stream *attached)
+{
+	struct l45_customization *customization = l45_customization_of(attached->instance);
+	struct l45_counts counts = attached->counts;
+	int error;
+
+	spin_lock(&t->tap.net->totals);
+	error = l45_flow_detach(&t->flow, attached->instance);
+	spin_unlock(&t->tap.net->totals);
+	if (error)
+		return;
+	l45_customization_detached(customization, &counts);
+	l45_customization_put(customization);
+}
+
+/* Returns when to look again, 0: when something happens. */
+static u64 drain(struct l45_tcp *t, u64 now)
+{
+	u64 next = 0;
+
+	for (u32 i = t->flow.count; i > 0; i--) {
+		struct l45_attached_stream *attached = &t->flow.attached[i - 1];
+		const struct l45_instance *instance = attached->instance;
+		u64 until = deadline_of(l45_customization_of(instance));
+
+		if (!until)
+			continue;
+		if (!may_come(t, instance, now)) {
+			if (t->flow.tx.in_use != instance)
+				let_go(t, attached);
+			continue;
+		}
+		if (now < until)
+			next = l45_earlier(next, until);
+		else
+			l45_flow_drain(&t->flow, now); /* framed with it: the peer never ended */
+	}
+	return next;
+}
+
+/*
+ * Time.
+ */
+
+static void wake_at(struct l45_tcp *t, u64 when, u64 now)
+{
+	if (when)
+		l45_tap_kick(&t->tap, when > now ? nsecs_to_jiffies(when - now) + 1 : 1);
+}
+
+void l45_tcp_tick(struct l45_tcp *t)
+{
+	struct l45_receiver *rx = &t->flow.rx;
+	u32 given = rx->given_size;
+	u64 now;
+
+	if (!rx->held && !rx->armed && !rx->end_until)
+		return;
+	now = ktime_get_ns();
+	wake_at(t, l45_flow_tick(&t->flow, now), now);
+	if (rx->state == L45_RECEIVE_BROKEN)
+		l45_tcp_break(t);
+	if (rx->given_size > given || t->reset)
+		t->news++;
+}
+
+/* Nothing is customized, and nothing will be: the socket is the kernel's again. */
+static bool is_idle(const struct l45_tcp *t)
+{
+	return !t->flow.count && !t->train.size && !l45_tcp_decoded(t) && !t->fin && !t->granted &&
+	       !t->not_before && t->flow.tx.state != L45_SEND_FRAMED &&
+	       t->flow.rx.state != L45_RECEIVE_FRAMED && !t->flow.rx.held &&
+	       t->flow.rx.given_size == t->flow.rx.given_taken && !t->reset;
+}
+
+/* What the application may wait for: bytes, or room. */
+static void wake_application(struct l45_tcp *t, u32 news)
+{
+	struct sock *sk = l45_sk(t);
+
+	if (t->news != news)
+		sk->sk_data_ready(sk);
+	if (!l45_tcp_is_held(t))
+		sk->sk_write_space(sk);
+}
+
+/* Under the lock; returns whether the socket is customized no more. */
+static bool work(struct l45_tcp *t)
+{
+	u32 news = t->news;
+	long timeo = 0;
+	u64 now;
+
+	l45_tcp_sync(t);
+	if ((1 << l45_sk(t)->sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT))
+		l45_tcp_settle(t, &timeo);
+	now = ktime_get_ns();
+	wake_at(t, drain(t, now), now);
+	if (t->flow.rx.held || t->flow.rx.end_until)
+		l45_tcp_make_ready(t, t->ready_size + 1);
+	l45_tcp_tick(t);
+	drain(t, now);
+	wake_application(t, news);
+	if (!is_idle(t))
+		return false;
+	l45_make_native(t->tap.sock);
+	l45_tap_detach(&t->tap);
+	return true;
+}
+
+void l45_tcp_work(struct l45_tcp *t)
+{
+	bool over = false, fin = false;
+	struct socket *sock = t->tap.sock;
+
+	lock_sock(l45_sk(t));
+	if (!t->tap.closed) {
+		over = work(t);
+		fin = t->fin && !l45_tcp_is_held(t);
+	}
+	l45_tcp_unlock(t);
+	if (fin && !over) {
+		t->tap.native->shutdown(sock, SHUT_WR);
+		t->fin = false;
+	}
+	if (!over)
+		return;
+	l45_tell_flow(L45_CMD_FLOW_CLOSED, &t->tap);
+	l45_tap_put(&t->tap); /* the socket's */
+}
+
+/*
+ * The end.
+ */
+
+/* Who closes with bytes unread resets the connection (RFC 1122, 4.2.2.13); those that are decoded
+ * the transport does not know of. */
+void l45_tcp_finish(struct l45_tcp *t)
+{
+	if (sock_flag(l45_sk(t), SOCK_LINGER) && !l45_sk(t)->sk_lingertime)
+		l45_tcp_drop_train(t);
+	else
+		l45_tcp_flush(t);
+	if (l45_tcp_decoded(t))
+		l45_tcp_break(t);
+}
