@@ -7,39 +7,26 @@ left over from a crash and made anew. `RUN/lock` serialises drivers of different
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from host_agent import libbpf
 from host_agent.bpf_abi import PLACE_ANSWER
+from host_agent.privileges import RUN, locked, needs_root
 from host_agent.tap import TapError
 
 logger = logging.getLogger(__name__)
 
-RUN = Path("/run/l45")
 TAP_OBJECT = Path(__file__).parents[1] / "build" / "bpf" / "tap.bpf.o"
 
 CGROUP_HOOKS = ("l45_sock_create", "l45_post_bind4", "l45_connect4", "l45_sendmsg4")
 OPEN_SOCKETS = "l45_open_sockets"
 INTERFACE_HOOKS = ("l45_egress", "l45_ingress")
 LAST = INTERFACE_HOOKS[-1]
-
-CAP_NET_ADMIN = 12
-CAP_SYS_ADMIN = 21
-
-
-def needs_root() -> str | None:
-    """Return what this process may not do that every tap needs, or None."""
-    if all(_capabilities() >> needed & 1 for needed in (CAP_NET_ADMIN, CAP_SYS_ADMIN)):
-        return None
-    return "needs root: CAP_SYS_ADMIN and CAP_NET_ADMIN are missing"
 
 
 def unavailable() -> str | None:
@@ -58,21 +45,6 @@ def unavailable() -> str | None:
     except libbpf.LibbpfError as error:
         return str(error)
     return None
-
-
-def _capabilities() -> int:
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return int(found[1], 16) if found else 0
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of all drivers of this program set; the kernel frees it if we die."""
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (run / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def installed(run: Path = RUN) -> bool:

@@ -7,16 +7,16 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from host_agent import bpf_install, bpf_tc, libbpf
 from host_agent.bpf_abi import FLAG_RECEIVE, FLAG_SEND, pack_customization
-from host_agent.bpf_install import INTERFACE_HOOKS, RUN, install, installed, needs_root, unavailable
+from host_agent.bpf_install import INTERFACE_HOOKS, install, installed, unavailable
 from host_agent.bpf_tables import Module, Tables, forget_all, plan
-from host_agent.tap import TapError
+from host_agent.privileges import RUN, locked, needs_root
+from host_agent.tap import TapError, TapStatus
 from wire.artifact import Artifact
 from wire.messages import MAX_CUSTOMIZATIONS, Customization, Status, Target
 
@@ -36,16 +36,6 @@ logger = logging.getLogger(__name__)
 SO_NETNS_COOKIE = 71
 MODULE_PROGRAMS = {"l45_send", "l45_recv"}
 MODULE_MAPS = {"l45_context", "l45_customizations", "l45_dispatch"}
-
-
-@dataclass(frozen=True)
-class TapStatus:
-    """The program set of this kernel, over all namespaces."""
-
-    installed: bool
-    namespaces: int = 0
-    customizations: int = 0
-    modules: tuple[str, ...] = ()
 
 
 def netns_cookie() -> int:
@@ -76,7 +66,7 @@ class BpfTap:
     def start(self) -> None:
         """Install the program set if need be and possible; meet packets where there is a set."""
         cookie = netns_cookie()
-        with bpf_install.locked(self._run), _tap_errors():
+        with locked(self._run), _tap_errors():
             bpf_install.install_locked(self._run, self._tap_object)
             with Tables.opened(self._run) as tables:
                 if tables.members(cookie):
@@ -103,7 +93,7 @@ class BpfTap:
 
     @contextmanager
     def _locked_tables(self) -> Iterator[Tables]:
-        with bpf_install.locked(self._run), self._tables() as tables:
+        with locked(self._run), self._tables() as tables:
             yield tables
 
     def has_artifact(self, digest: str) -> bool:
@@ -166,7 +156,7 @@ class BpfTap:
     def stop(self) -> None:
         """Take this namespace's customizations and filters away; the program set stays."""
         cookie = netns_cookie()
-        with bpf_install.locked(self._run), _tap_errors():
+        with locked(self._run), _tap_errors():
             if installed(self._run):
                 with Tables.opened(self._run) as tables:
                     tables.switch(cookie, [])
@@ -234,7 +224,7 @@ def uninstall(run: Path = RUN) -> None:
     Filters in other namespaces do nothing any more, and go when their agents stop or with their
     interfaces.
     """
-    with bpf_install.locked(run), _tap_errors():
+    with locked(run), _tap_errors():
         if installed(run):
             forget_all(run)
         bpf_tc.detach()
@@ -245,6 +235,6 @@ def status(run: Path = RUN) -> TapStatus:
     """Return what the program set of this kernel holds."""
     if not installed(run):
         return TapStatus(installed=False)
-    with bpf_install.locked(run), _tap_errors(), Tables.opened(run) as tables:
+    with locked(run), _tap_errors(), Tables.opened(run) as tables:
         modules = tuple(sorted(module.name for module in tables.modules().values()))
         return TapStatus(True, len(tables.namespaces()), len(tables.everything()), modules)

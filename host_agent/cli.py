@@ -17,8 +17,8 @@ from rich.table import Column, Table
 
 from host_agent import bpf_tap
 from host_agent.agent import Agent
-from host_agent.bpf_install import RUN
 from host_agent.channel import Address
+from host_agent.privileges import RUN
 from host_agent.store import Store, StoreError
 from host_agent.tap import TapError
 from wire.identity import CONTROL_PORT, Credentials, IdentityError

@@ -8,6 +8,7 @@ and goes on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from wire.artifact import Artifact
@@ -16,6 +17,17 @@ from wire.messages import Customization, Status, Target
 
 class TapError(RuntimeError):
     """The tap cannot do what was asked; nothing was changed. The text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TapStatus:
+    """What a tap holds in this kernel, over all namespaces."""
+
+    installed: bool
+    namespaces: int | None = None
+    """That have customizations; None from a tap that does not say."""
+    customizations: int = 0
+    modules: tuple[str, ...] = ()
 
 
 class Tap(Protocol):

@@ -1,40 +1,47 @@
 """Challenges: the answer is RFC 2104's over all that is asked, and nothing else is right."""
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.challenge import expected_answer, is_right
+from wire.challenge import Challenge
 
-KEY = bytes(range(32))
-NONCE = b"n" * 16
-ID = "0123456789abcdef" * 2
-BUILD = bytes(20)
-ANSWER = expected_answer(KEY, NONCE, ID, BUILD)
+ASKED = Challenge(bytes(range(32)), b"n" * 16, "0123456789abcdef" * 2, bytes(20))
+ANSWER = ASKED.answer()
 
 
 def test_answer_is_hmac_sha_256_as_the_rfc_has_it() -> None:
-    inner = bytes(a ^ 0x36 for a in KEY.ljust(64, b"\0"))
-    outer = bytes(a ^ 0x5C for a in KEY.ljust(64, b"\0"))
-    message = NONCE + bytes.fromhex(ID) + BUILD
-    assert hashlib.sha256(outer + hashlib.sha256(inner + message).digest()).digest() == ANSWER
+    inner = bytes(a ^ 0x36 for a in ASKED.key.ljust(64, b"\0"))
+    outer = bytes(a ^ 0x5C for a in ASKED.key.ljust(64, b"\0"))
+    message = ASKED.nonce + bytes.fromhex(ASKED.customization) + ASKED.build_id
+    inside = hashlib.sha256(inner + message).digest()
+    assert hashlib.sha256(outer + inside).digest() == ANSWER
 
 
 @given(st.integers(0, 255))
 def test_every_bit_of_the_answer_counts(bit: int) -> None:
-    asked = {"key": KEY, "nonce": NONCE, "customization": ID, "build_id": BUILD}
     altered = bytearray(ANSWER)
     altered[bit // 8] ^= 1 << bit % 8
-    assert is_right(ANSWER, **asked)
-    assert not is_right(bytes(altered), **asked)
+    assert ASKED.is_answered(ANSWER)
+    assert not ASKED.is_answered(bytes(altered))
 
 
-def test_another_key_nonce_customization_or_build_is_another_answer() -> None:
-    others = {
-        expected_answer(bytes(32), NONCE, ID, BUILD),
-        expected_answer(KEY, b"m" * 16, ID, BUILD),
-        expected_answer(KEY, NONCE, "f" * 32, BUILD),
-        expected_answer(KEY, NONCE, ID, b"\1" * 20),
-    }
-    assert len(others | {ANSWER}) == 5
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": bytes(32)},
+        {"nonce": b"m" * 16},
+        {"customization": "f" * 32},
+        {"build_id": b"\1" * 20},
+    ],
+)
+def test_what_else_was_asked_has_another_answer(changes: dict[str, Any]) -> None:
+    assert not replace(ASKED, **changes).is_answered(ANSWER)
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "key" not in repr(ASKED)
