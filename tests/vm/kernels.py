@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 SERIES = ("6.1", "6.12")
 DEBUG = "debug"
 DEBUG_FOLDER = ROOT / "build" / "debug-kernel"
+KMOD = ROOT / "kernel_tap" / "kmod"
+MODULES = (ROOT / "kernel_tap" / "modules", ROOT / "tests" / "data" / "modules")
 PROGRAMS = ROOT / "build" / "vm" / "programs"
 
 
@@ -75,9 +78,18 @@ def modules_in(folder: Path) -> list[Path]:
 
 
 def build_modules(kernel: Kernel, folder: Path) -> Build:
-    """Build kernel_tap/kmod into a folder; what is there already is not built again."""
+    """Build the tap and all modules, those of tests too; only what has changed if done before."""
+    for path in (folder / "kmod").glob("*.[ch]"):  # the build takes whatever is there
+        if path.name not in os.listdir(KMOD) and not path.name.endswith(".mod.c"):
+            path.unlink()
+    names = [path.parent.name for parent in MODULES for path in parent.glob("*/manifest.toml")]
     return _make(
-        ROOT / "kernel_tap/kmod", folder, f"KERNEL={kernel.release}", f"KDIR={kernel.source}"
+        KMOD,
+        folder,
+        f"KERNEL={kernel.release}",
+        f"KDIR={kernel.source}",
+        f"MODULES={' '.join(map(str, MODULES))}",
+        f"NAMES={' '.join(sorted(names))}",
     )
 
 
