@@ -131,23 +131,28 @@ static int put_times(struct sk_buff *skb, const struct l45_tap *tap)
 	return 0;
 }
 
-/* An instance that a flow lets go of meanwhile is there to the end of the grace period. */
-static int put_in_use(struct sk_buff *skb, int type, const struct l45_instance *instance)
+/* An instance that a flow lets go of meanwhile is there to the end of the grace period; that of a
+ * flow that is closed may be gone, and it is not framed any more. */
+static int put_in_use(struct sk_buff *skb, int type, bool framed,
+		      const struct l45_instance *instance)
 {
-	return instance ? nla_put(skb, type, L45_ID_SIZE, l45_customization_of(instance)->id) : 0;
+	if (!framed || !instance)
+		return 0;
+	return nla_put(skb, type, L45_ID_SIZE, l45_customization_of(instance)->id);
 }
 
 static int put_stream(struct sk_buff *skb, const struct l45_flow *flow)
 {
 	const struct l45_sender *tx = &flow->tx;
 	const struct l45_receiver *rx = &flow->rx;
+	u8 sending = READ_ONCE(tx->state), receiving = READ_ONCE(rx->state);
 
-	if (nla_put_u8(skb, L45_F_TX_STATE, READ_ONCE(tx->state)) ||
-	    nla_put_u8(skb, L45_F_RX_STATE, READ_ONCE(rx->state)) ||
+	if (nla_put_u8(skb, L45_F_TX_STATE, sending) ||
+	    nla_put_u8(skb, L45_F_RX_STATE, receiving) ||
 	    nla_put_u32(skb, L45_F_TX_CHANGES, READ_ONCE(tx->changes)) ||
 	    nla_put_u32(skb, L45_F_RX_CHANGES, READ_ONCE(rx->changes)) ||
-	    put_in_use(skb, L45_F_TX_ID, READ_ONCE(tx->in_use)) ||
-	    put_in_use(skb, L45_F_RX_ID, READ_ONCE(rx->in_use)) ||
+	    put_in_use(skb, L45_F_TX_ID, sending == L45_SEND_FRAMED, READ_ONCE(tx->in_use)) ||
+	    put_in_use(skb, L45_F_RX_ID, receiving == L45_RECEIVE_FRAMED, READ_ONCE(rx->in_use)) ||
 	    nla_put_u8(skb, L45_F_FAULT, READ_ONCE(rx->fault) ?: READ_ONCE(tx->fault)))
 		return -EMSGSIZE;
 	return 0;
@@ -169,7 +174,7 @@ static int put_attachment(struct sk_buff *skb, const struct l45_attachment *atta
 static int put_attached(struct sk_buff *skb, struct l45_tap *tap, struct l45_attachment *room)
 {
 	struct nlattr *nest = nla_nest_start(skb, L45_F_ATTACHED);
-	u32 count = l45_tap_attachments(tap, room);
+	u32 count = l45_read_attachments(tap, room);
 
 	if (!nest)
 		return -EMSGSIZE;

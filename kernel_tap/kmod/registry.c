@@ -186,6 +186,16 @@ static void take(struct l45_snapshot *snapshot, struct l45_customization *custom
 	spin_unlock(&net->totals);
 }
 
+u32 l45_read_attachments(struct l45_tap *tap, struct l45_attachment *room)
+{
+	u32 count;
+
+	spin_lock(&tap->net->totals);
+	count = l45_tap_attachments(tap, room);
+	spin_unlock(&tap->net->totals);
+	return count;
+}
+
 /* A flow that closes while this goes on may be missed, and is there the next time. */
 static void add_up_flows(struct l45_net *net, struct l45_attachment *room)
 {
@@ -195,7 +205,7 @@ static void add_up_flows(struct l45_net *net, struct l45_attachment *room)
 	lockdep_assert_held(&net->lock);
 	rcu_read_lock();
 	xa_for_each(&net->flows, number, tap) {
-		u32 count = l45_tap_attachments(tap, room);
+		u32 count = l45_read_attachments(tap, room);
 
 		for (u32 i = 0; i < count; i++)
 			add_counts(&room[i].customization->live, &room[i].counts);

@@ -28,6 +28,9 @@ void l45_forget_drained(struct l45_net *net);
 /* In force or being drained, with a reference, or NULL. */
 struct l45_customization *l45_find(struct l45_net *net, const u8 id[L45_ID_SIZE]);
 
+/* l45_tap_attachments() while none is added or taken away. Under rcu_read_lock(). */
+u32 l45_read_attachments(struct l45_tap *tap, struct l45_attachment *room);
+
 /* A customization and what it has counted: for dumps. */
 struct l45_status {
 	struct l45_customization *customization; /* referenced */
