@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Customized UDP sockets: how they get customizations and lose them, and what serves them. */
-#include "calls.h"
 #include "compat.h"
 #include "flow.h"
 #include "hooks.h"
@@ -11,11 +10,22 @@ static struct l45_udp *udp_of(struct l45_tap *tap)
 	return container_of(tap, struct l45_udp, tap);
 }
 
-struct l45_udp *l45_udp_get(const struct sock *sk)
+struct l45_udp *l45_udp_enter(const struct sock *sk, struct l45_call *call)
 {
 	struct l45_tap *tap = l45_tap_hold(sk);
 
-	return tap ? udp_of(tap) : NULL;
+	if (tap)
+		return udp_of(tap);
+	l45_enter(call);
+	return NULL;
+}
+
+long l45_udp_leave(struct l45_udp *udp, struct l45_call *call, long result)
+{
+	if (!udp)
+		return l45_leave(call, result);
+	l45_tap_put(&udp->tap);
+	return result;
 }
 
 void l45_udp_refresh(struct l45_udp *udp)
@@ -209,14 +219,14 @@ static ssize_t send_page(struct socket *sock, struct page *page, int offset, siz
 static void splice_eof(struct socket *sock)
 {
 	const struct proto_ops *native = l45_native_of(sock->sk);
-	struct l45_udp *udp = l45_udp_get(sock->sk);
+	struct l45_call call;
+	struct l45_udp *udp = l45_udp_enter(sock->sk, &call);
 
 	if (udp && !l45_udp_corks(sock->sk))
 		l45_udp_uncork(udp, sock);
-	if (udp)
-		l45_tap_put(&udp->tap);
 	if (native->splice_eof)
 		native->splice_eof(sock);
+	l45_udp_leave(udp, &call, 0);
 }
 #endif
 

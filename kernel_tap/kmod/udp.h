@@ -15,6 +15,7 @@
 
 #include <linux/udp.h>
 
+#include "calls.h"
 #include "l45.h"
 
 /* Payload of the longest datagram; jumbograms are not customized. */
@@ -23,9 +24,12 @@
 
 /* ---- udp.c ---- */
 
-/* What a socket has, with a reference to its tap; NULL: it has lost its customizations meanwhile.
- */
-struct l45_udp *l45_udp_get(const struct sock *sk);
+/* A call begins: what the socket has, or NULL, where it has just lost its customizations, and the
+ * call is the kernel's. Either way this module stays loaded until l45_udp_leave(). */
+struct l45_udp *l45_udp_enter(const struct sock *sk, struct l45_call *call);
+
+/* Returns `result`, or what the call has to return instead. */
+long l45_udp_leave(struct l45_udp *udp, struct l45_call *call, long result);
 
 /* Bring it to the set that is in force, if that is another. */
 void l45_udp_refresh(struct l45_udp *udp);
@@ -117,7 +121,8 @@ void l45_corked_free(struct l45_corked *corked);
  * socket's peer; `link`: the device that a link-local address is for, or 0. */
 u32 l45_udp_fits(struct sock *sk, struct l45_ends *ends, bool connected, int link);
 
-bool l45_is_unknown(const struct in6_addr *address);
+/* Whether they are ends of an IPv4 datagram. */
+bool l45_udp_is_v4(const struct sock *sk, const struct l45_ends *ends);
 
 /* ---- udp_receive.c ---- */
 

@@ -46,7 +46,7 @@ void l45_udp_set_joins(struct sock *sk, bool joins)
 }
 #endif
 
-static int set_joins(struct l45_udp *udp, sockptr_t value, unsigned int size)
+static int set_joins(struct l45_udp *udp, struct sock *sk, sockptr_t value, unsigned int size)
 {
 	int joins;
 
@@ -55,7 +55,10 @@ static int set_joins(struct l45_udp *udp, sockptr_t value, unsigned int size)
 	if (copy_from_sockptr(&joins, value, sizeof(joins)))
 		return -EFAULT;
 	mutex_lock(&udp->lock);
-	udp->joins = joins;
+	if (udp->set)
+		udp->joins = joins;
+	else
+		l45_udp_set_joins(sk, joins);
 	mutex_unlock(&udp->lock);
 	return 0;
 }
@@ -75,18 +78,21 @@ static int get_joins(const struct l45_udp *udp, const struct sock *sk, char __us
 	return 0;
 }
 
-static int set(struct l45_udp *udp, struct socket *sock, int option, sockptr_t value,
+static int set(struct l45_udp *udp, struct socket *sock, int level, int option, sockptr_t value,
 	       unsigned int size)
 {
 	int result;
 
-	/* An encapsulation takes datagrams before we see them. */
-	if (option == UDP_ENCAP)
+	/* It would make the socket one of IPv4, with other operations. */
+	if (level == SOL_IPV6 && option == IPV6_ADDRFORM)
 		return -EBUSY;
-	if (option == UDP_GRO)
-		return set_joins(udp, value, size);
-	result = udp->tap.native->setsockopt(sock, SOL_UDP, option, value, size);
-	if (!result && option == UDP_CORK && !l45_udp_corks(sock->sk))
+	/* An encapsulation takes datagrams before we see them. */
+	if (level == SOL_UDP && option == UDP_ENCAP)
+		return -EBUSY;
+	if (level == SOL_UDP && option == UDP_GRO)
+		return set_joins(udp, sock->sk, value, size);
+	result = udp->tap.native->setsockopt(sock, level, option, value, size);
+	if (!result && level == SOL_UDP && option == UDP_CORK && !l45_udp_corks(sock->sk))
 		l45_udp_uncork(udp, sock);
 	return result;
 }
@@ -94,33 +100,29 @@ static int set(struct l45_udp *udp, struct socket *sock, int option, sockptr_t v
 int l45_udp_setsockopt(struct socket *sock, int level, int option, sockptr_t value,
 		       unsigned int size)
 {
-	struct l45_udp *udp;
+	struct l45_call call;
+	struct l45_udp *udp = l45_udp_enter(sock->sk, &call);
 	int result;
 
-	/* It would make the socket one of IPv4, with other operations. */
-	if (level == SOL_IPV6 && option == IPV6_ADDRFORM)
-		return -EBUSY;
-	udp = level == SOL_UDP ? l45_udp_get(sock->sk) : NULL;
-	if (!udp)
-		return l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size);
-	result = set(udp, sock, option, value, size);
-	l45_tap_put(&udp->tap);
-	return result;
+	if (udp)
+		result = set(udp, sock, level, option, value, size);
+	else
+		result = l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size);
+	return l45_udp_leave(udp, &call, result);
 }
 
 int l45_udp_getsockopt(struct socket *sock, int level, int option, char __user *value,
 		       int __user *size)
 {
-	struct l45_udp *udp = NULL;
+	struct l45_call call;
+	struct l45_udp *udp = l45_udp_enter(sock->sk, &call);
 	int result;
 
-	if (level == SOL_UDP && option == UDP_GRO)
-		udp = l45_udp_get(sock->sk);
-	if (!udp)
-		return l45_native_of(sock->sk)->getsockopt(sock, level, option, value, size);
-	result = get_joins(udp, sock->sk, value, size);
-	l45_tap_put(&udp->tap);
-	return result;
+	if (udp && level == SOL_UDP && option == UDP_GRO)
+		result = get_joins(udp, sock->sk, value, size);
+	else
+		result = l45_native_of(sock->sk)->getsockopt(sock, level, option, value, size);
+	return l45_udp_leave(udp, &call, result);
 }
 
 /* Offsets would count in bytes of the wire. */

@@ -13,7 +13,6 @@
 #include <linux/sched/signal.h>
 #include <net/ipv6.h>
 
-#include "calls.h"
 #include "hooks.h"
 #include "udp.h"
 
@@ -51,7 +50,7 @@ static void look_at_head(struct receiving *receiving)
 	if (skb && skb_shinfo(skb)->gso_type & SKB_GSO_UDP_L4)
 		receiving->joined = skb_shinfo(skb)->gso_size;
 	spin_unlock_bh(&queue->lock);
-	if (l45_is_unknown(&receiving->ends.local))
+	if (ipv6_addr_any(&receiving->ends.local))
 		receiving->ends.local = to;
 }
 
@@ -114,6 +113,7 @@ static int read_datagram(struct receiving *receiving, u32 room)
 
 	if (!msg->msg_name)
 		msg->msg_name = &receiving->name;
+	msg->msg_flags &= ~MSG_TRUNC;
 	iov_iter_kvec(&msg->msg_iter, ITER_DEST, &bytes, 1, room);
 	result = receiving->udp->tap.native->recvmsg(receiving->sock, msg, room,
 						     receiving->flags & ~MSG_TRUNC);
@@ -181,7 +181,8 @@ static int receive_next(struct receiving *receiving)
 	int error;
 
 	if ((expects_notices(sk) && READ_ONCE(inet6_sk(sk)->rxpmtu)) ||
-	    !l45_datagram_wanted(receiving->udp, L45_MAY_RECEIVE, NULL))
+	    (!l45_datagram_wanted(receiving->udp, L45_MAY_RECEIVE, NULL) &&
+	     !READ_ONCE(receiving->udp->joins)))
 		return receive_native(receiving);
 	error = look(receiving);
 	if (error)
@@ -244,7 +245,7 @@ static bool wait(struct sock *sk, long *timeout, int *result)
 /* Modules see datagrams one by one (udp_options.c). */
 static void separate(struct l45_udp *udp, struct sock *sk)
 {
-	if (likely(!l45_udp_joins(sk)))
+	if (likely(!l45_udp_joins(sk)) || !l45_datagram_wanted(udp, L45_MAY_RECEIVE, NULL))
 		return;
 	mutex_lock(&udp->lock);
 	if (udp->set) {
@@ -254,35 +255,37 @@ static void separate(struct l45_udp *udp, struct sock *sk)
 	mutex_unlock(&udp->lock);
 }
 
-static int receive_plain(struct socket *sock, struct msghdr *msg, size_t size, int flags)
+/* Restores datagrams until there is one to hand over, or something else ends the call. */
+static int receive_waiting(struct receiving *receiving, long timeout)
 {
-	struct l45_call call;
+	struct sock *sk = receiving->sock->sk;
+	int result;
 
-	l45_enter(&call);
-	return l45_leave(&call, l45_native_of(sock->sk)->recvmsg(sock, msg, size, flags));
+	do {
+		l45_udp_refresh(receiving->udp);
+		separate(receiving->udp, sk);
+		result = receive(receiving);
+	} while (result == -EAGAIN && wait(sk, &timeout, &result));
+	return result;
 }
 
 int l45_udp_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags)
 {
+	struct l45_call call;
 	struct receiving receiving = {
-		.udp = flags & MSG_ERRQUEUE ? NULL : l45_udp_get(sock->sk),
+		.udp = l45_udp_enter(sock->sk, &call),
 		.sock = sock,
 		.msg = msg,
 		.size = size,
 		.flags = flags | MSG_DONTWAIT,
 	};
-	long timeout = sock_rcvtimeo(sock->sk, flags & MSG_DONTWAIT);
 	int result;
 
-	if (!receiving.udp)
-		return receive_plain(sock, msg, size, flags);
-	do {
-		separate(receiving.udp, sock->sk);
-		l45_udp_refresh(receiving.udp);
-		result = receive(&receiving);
-	} while (result == -EAGAIN && wait(sock->sk, &timeout, &result));
-	l45_tap_put(&receiving.udp->tap);
-	return result;
+	if (!receiving.udp || flags & MSG_ERRQUEUE)
+		result = l45_native_of(sock->sk)->recvmsg(sock, msg, size, flags);
+	else
+		result = receive_waiting(&receiving, sock_rcvtimeo(sock->sk, flags & MSG_DONTWAIT));
+	return l45_udp_leave(receiving.udp, &call, result);
 }
 
 /* The length of the next datagram as the application will read it. */
@@ -302,31 +305,37 @@ static int next_length(struct l45_udp *udp, struct socket *sock)
 	return receive(&receiving);
 }
 
+static int put_next_length(struct l45_udp *udp, struct socket *sock, int __user *to)
+{
+	int length = next_length(udp, sock);
+
+	return length == -EINTR ? length : put_user(max(length, 0), to);
+}
+
 int l45_udp_ioctl(struct socket *sock, unsigned int command, unsigned long argument)
 {
-	struct l45_udp *udp = NULL;
-	int length;
+	struct l45_call call;
+	struct l45_udp *udp = l45_udp_enter(sock->sk, &call);
+	int result;
 
 	/* An error that waits for the application would be lost by looking. */
-	if (command == SIOCINQ && !READ_ONCE(sock->sk->sk_err))
-		udp = l45_udp_get(sock->sk);
-	if (!udp)
-		return l45_native_of(sock->sk)->ioctl(sock, command, argument);
-	length = next_length(udp, sock);
-	l45_tap_put(&udp->tap);
-	if (length == -EINTR)
-		return length;
-	return put_user(max(length, 0), (int __user *)argument);
+	if (udp && command == SIOCINQ && !READ_ONCE(sock->sk->sk_err))
+		result = put_next_length(udp, sock, (int __user *)argument);
+	else
+		result = l45_native_of(sock->sk)->ioctl(sock, command, argument);
+	return l45_udp_leave(udp, &call, result);
 }
 
 /* The kernel's own; but from now on it does not join datagrams. */
 __poll_t l45_udp_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait)
 {
-	struct l45_udp *udp = l45_udp_get(sock->sk);
+	struct l45_call call;
+	struct l45_udp *udp = l45_udp_enter(sock->sk, &call);
+	__poll_t events;
 
-	if (udp) {
+	if (udp)
 		separate(udp, sock->sk);
-		l45_tap_put(&udp->tap);
-	}
-	return l45_native_of(sock->sk)->poll(file, sock, wait);
+	events = l45_native_of(sock->sk)->poll(file, sock, wait);
+	l45_udp_leave(udp, &call, 0);
+	return events;
 }

@@ -11,9 +11,9 @@
 #define HEADERS4 (sizeof(struct iphdr) + sizeof(struct udphdr))
 #define HEADERS6 (sizeof(struct ipv6hdr) + sizeof(struct udphdr))
 
-bool l45_is_unknown(const struct in6_addr *address)
+bool l45_udp_is_v4(const struct sock *sk, const struct l45_ends *ends)
 {
-	return ipv6_addr_any(address) || (ipv6_addr_v4mapped(address) && !address->s6_addr32[3]);
+	return sk->sk_family == AF_INET || ipv6_addr_v4mapped(&ends->remote);
 }
 
 static struct dst_entry *route4(struct sock *sk, struct l45_ends *ends)
@@ -39,7 +39,7 @@ static struct dst_entry *route4(struct sock *sk, struct l45_ends *ends)
 	route = ip_route_output_flow(sock_net(sk), &flow, sk);
 	if (IS_ERR(route))
 		return ERR_CAST(route);
-	if (l45_is_unknown(&ends->local))
+	if (ipv6_addr_any(&ends->local))
 		ipv6_addr_set_v4mapped(flow.saddr, &ends->local);
 	return &route->dst;
 }
@@ -72,7 +72,7 @@ static struct dst_entry *route6(struct sock *sk, struct l45_ends *ends, int link
 
 	security_sk_classify_flow(sk, flowi6_to_flowi_common(&flow));
 	route = ipv6_stub->ipv6_dst_lookup_flow(sock_net(sk), sk, &flow, NULL);
-	if (!IS_ERR(route) && l45_is_unknown(&ends->local))
+	if (!IS_ERR(route) && ipv6_addr_any(&ends->local))
 		ends->local = flow.saddr;
 	return route;
 }
@@ -97,16 +97,16 @@ static struct dst_entry *route_of(struct sock *sk, struct l45_ends *ends, bool c
 {
 	struct dst_entry *route = NULL;
 
-	if (connected && !l45_is_unknown(&ends->local))
+	if (connected && !ipv6_addr_any(&ends->local))
 		route = sk_dst_check(sk, cookie_of(sk));
 	if (route)
 		return route;
-	return ipv6_addr_v4mapped(&ends->remote) ? route4(sk, ends) : route6(sk, ends, link);
+	return l45_udp_is_v4(sk, ends) ? route4(sk, ends) : route6(sk, ends, link);
 }
 
 u32 l45_udp_fits(struct sock *sk, struct l45_ends *ends, bool connected, int link)
 {
-	u32 headers = ipv6_addr_v4mapped(&ends->remote) ? HEADERS4 : HEADERS6;
+	u32 headers = l45_udp_is_v4(sk, ends) ? HEADERS4 : HEADERS6;
 	struct dst_entry *route = route_of(sk, ends, connected, link);
 	u32 mtu;
 

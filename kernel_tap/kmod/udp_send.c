@@ -7,9 +7,7 @@
  * gets the result with no lock of ours held.
  */
 #include <net/inet_common.h>
-#include <net/ipv6.h>
 
-#include "calls.h"
 #include "hooks.h"
 #include "udp.h"
 
@@ -228,10 +226,10 @@ int l45_udp_send(struct l45_udp *udp, struct socket *sock, struct msghdr *msg, s
 	struct l45_ends ends;
 	int result;
 
-	if (msg->msg_flags & (MSG_OOB | MSG_PROBE) || !l45_udp_destination(sock->sk, msg, &ends) ||
+	if (!l45_udp_destination(sock->sk, msg, &ends) ||
 	    !l45_datagram_wanted(udp, L45_MAY_SEND, &ends))
 		return udp->tap.native->sendmsg(sock, msg, size);
-	sending.most = ipv6_addr_v4mapped(&ends.remote) ? L45_UDP_MAX4 : L45_UDP_MAX6;
+	sending.most = l45_udp_is_v4(sock->sk, &ends) ? L45_UDP_MAX4 : L45_UDP_MAX6;
 	if (size > sending.most)
 		return udp->tap.native->sendmsg(sock, msg, size);
 	sending.fits = l45_udp_fits(sock->sk, &ends, !msg->msg_name, link_of(msg));
@@ -254,31 +252,27 @@ static int send(struct l45_udp *udp, struct socket *sock, struct msghdr *msg, si
 	if (error)
 		return error;
 	l45_udp_refresh(udp);
-	if (size <= L45_UDP_MAX6 && l45_udp_is_piece(udp, sock->sk, msg))
+	/* Refused, or a question about the way without a datagram. */
+	if (msg->msg_flags & (MSG_OOB | MSG_PROBE) || size > L45_UDP_MAX6)
+		return udp->tap.native->sendmsg(sock, msg, size);
+	if (l45_udp_is_piece(udp, sock->sk, msg))
 		return l45_udp_take_piece(udp, sock, msg, size);
-	/* The kernel has pieces, from before: this is one of them. */
+	/* A piece of the kernel's, if it has some from before, or nobody wants this one. */
 	if (READ_ONCE(udp_sk(sock->sk)->pending) || l45_udp_corks(sock->sk) ||
 	    msg->msg_flags & MSG_MORE)
 		return udp->tap.native->sendmsg(sock, msg, size);
 	return l45_udp_send(udp, sock, msg, size);
 }
 
-static int send_plain(struct socket *sock, struct msghdr *msg, size_t size)
-{
-	struct l45_call call;
-
-	l45_enter(&call);
-	return l45_leave(&call, l45_native_of(sock->sk)->sendmsg(sock, msg, size));
-}
-
 int l45_udp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
 {
-	struct l45_udp *udp = l45_udp_get(sock->sk);
+	struct l45_call call;
+	struct l45_udp *udp = l45_udp_enter(sock->sk, &call);
 	int result;
 
-	if (!udp)
-		return send_plain(sock, msg, size);
-	result = send(udp, sock, msg, size);
-	l45_tap_put(&udp->tap);
-	return result;
+	if (udp)
+		result = send(udp, sock, msg, size);
+	else
+		result = l45_native_of(sock->sk)->sendmsg(sock, msg, size);
+	return l45_udp_leave(udp, &call, result);
 }
