@@ -1,7 +1,7 @@
-"""The agent: joins the control channel, the convergence logic, the tap and the disk.
+"""The agent: joins the control channel, the convergence logic, the taps and the disk.
 
 One task takes events from the inbox and asks the converger; nothing else touches it. Calls of the
-tap and of the disk block, so one worker thread makes them, one after the other. Whatever ends the
+taps and of the disk block, so one worker thread makes them, one after the other. Whatever ends the
 agent, the kernel goes on with the customizations it has.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -26,10 +26,11 @@ from host_agent.converge import (
     Started,
 )
 from host_agent.store import Store
-from host_agent.tap import Tap, TapError
+from host_agent.tap import TapError
+from host_agent.taps import Taps
 from wire.artifact import ArtifactError, verified
 from wire.identity import Credentials
-from wire.messages import MAX_TEXT, ArtifactData, Heartbeat, Hello, Report, Status
+from wire.messages import MAX_TEXT, Heartbeat, Hello, Report, Status
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,9 @@ class Agent:
         nco: Address,
         credentials: Credentials,
         store: Store,
-        tap: Tap | None,
-        tap_error: str | None = None,
+        taps: Taps,
     ) -> None:
-        """Serve the host that `credentials` names with `tap`, or with none, for `tap_error`.
+        """Serve the host that `credentials` names with those of its `taps` that work.
 
         Raises IdentityError where the credentials cannot be used.
         """
@@ -61,8 +61,7 @@ class Agent:
         self._signer = credentials.signer_key()
         self._boot_id = host.boot_id()
         self._store = store
-        self._tap = tap
-        self._tap_error = tap_error
+        self._taps = taps
         self._converger = Converger(self._signer)
         self._inbox: asyncio.Queue[Event] = asyncio.Queue(INBOX)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tap")
@@ -102,7 +101,7 @@ class Agent:
 
     async def _observe(self) -> None:
         """Tell the converger what runs, again and again; what cannot be read counts as gone."""
-        while self._tap:
+        while self._taps.names:
             await asyncio.sleep(OBSERVE_SECONDS)
             await self._inbox.put(Observed(await self._in_worker(self._running_or_none)))
 
@@ -112,9 +111,9 @@ class Agent:
             host=self._name,
             boot_id=self._boot_id,
             kernel=host.kernel_release(),
-            tap=self._tap.name if self._tap else None,
+            tap=", ".join(self._taps.names) or None,
             tap_error=self._tap_error,
-            targets=[self._tap.target] if self._tap else [],
+            targets=list(self._taps.targets),
             addresses=addresses,
             generation=self._converger.generation,
         )
@@ -135,25 +134,22 @@ class Agent:
     # In the worker thread.
 
     def _start(self) -> Started:
-        running: tuple[Status, ...] = ()
-        try:
-            if self._tap:
-                self._tap.start()
-                running = self._running()
-        except (TapError, OSError) as error:
-            self._tap, self._tap_error = None, str(error)[:MAX_TEXT]
-        if self._tap is None:
-            log.error("no tap works here reason=%r", self._tap_error)
+        self._taps.start()
         return Started(
-            self._tap.target if self._tap else None,
+            self._taps.targets,
             self._tap_error,
             self._store.load(self._signer),
             self._boot_id,
-            running,
+            self._running_or_none(),
         )
 
+    @property
+    def _tap_error(self) -> str | None:
+        """Why the taps that do not work do not, as far as a message takes it."""
+        return self._taps.error[:MAX_TEXT] if self._taps.error else None
+
     def _running(self) -> tuple[Status, ...]:
-        return tuple(self._tap.customizations()) if self._tap else ()
+        return tuple(self._taps.customizations())
 
     def _running_or_none(self) -> tuple[Status, ...]:
         try:
@@ -166,9 +162,10 @@ class Agent:
 
     def _apply_now(self, action: Apply) -> Applied | Failed:
         try:
-            if self._tap:
-                self._load(self._tap, action.artifacts)
-                self._tap.apply(action.desired.customizations)
+            for artifact in action.artifacts:
+                # Verified where the kernel's door is.
+                self._taps.load_artifact(verified(artifact, self._signer))
+            self._taps.apply(action.desired.customizations)
             running = self._running()
         except (TapError, ArtifactError) as error:
             return Failed(str(error))
@@ -178,10 +175,6 @@ class Agent:
         if action.confirmed:
             self._save(action)
         return Applied(running)
-
-    def _load(self, tap: Tap, artifacts: Iterable[ArtifactData]) -> None:
-        for artifact in artifacts:
-            tap.load_artifact(verified(artifact, self._signer))  # where the kernel's door is
 
     def _save(self, action: Apply) -> None:
         try:

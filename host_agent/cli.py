@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
-from host_agent import bpf_tap
+from host_agent import cli_print, taps
 from host_agent.agent import Agent
 from host_agent.channel import Address
-from host_agent.privileges import RUN
+from host_agent.kmod_tap import KmodTap
+from host_agent.privileges import RUN, needs_root
 from host_agent.store import Store, StoreError
 from host_agent.tap import TapError
+from host_agent.taps import Choice, Kind, Taps
 from wire.identity import CONTROL_PORT, Credentials, IdentityError
-from wire.messages import Status
 
 log = logging.getLogger("dca")
 output = Console(highlight=False, soft_wrap=True)
@@ -40,7 +40,10 @@ app = typer.Typer(
 )
 tap_app = typer.Typer(
     no_args_is_help=True,
-    help="The eBPF programs of this kernel: one set serves all its network namespaces.",
+    help=(
+        "What customizes, in this kernel, for all its network namespaces: eBPF programs (bpf, for "
+        "UDP), the kernel module l45.ko (kmod, for UDP and TCP)."
+    ),
 )
 app.add_typer(tap_app, name="tap")
 
@@ -50,6 +53,16 @@ RunDir = Annotated[
         "--run-dir",
         readable=False,  # typer's own check would come before ours of root
         help="Folder of what is pinned in the kernel; all hosts' same.",
+    ),
+]
+TapChoice = Annotated[Choice, typer.Option("--tap", help="auto: all that work here.")]
+KmodFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--kmod",
+        metavar="FILE",
+        readable=False,
+        help="The l45.ko to load, where it is not the installed one.",
     ),
 ]
 
@@ -90,9 +103,9 @@ def run(
         ),
     ],
     tap: Annotated[
-        Literal["auto", "bpf"],
-        typer.Option(help="auto: one that works here; where none does, the NCO is told why."),
+        Choice, typer.Option(help="auto: all that work here; where none does, the NCO is told why.")
     ] = "auto",
+    kmod: KmodFile = None,
     run_dir: RunDir = RUN,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Logs go to stderr.")
@@ -107,68 +120,86 @@ def run(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     try:
-        if reason := bpf_tap.needs_root():
-            raise TapError(reason)
-        no_tap = bpf_tap.unavailable()
-        if no_tap and tap != "auto":
-            raise TapError(no_tap)
-        driver = None if no_tap else bpf_tap.BpfTap(run_dir)
-        agent = Agent(nco, Credentials(credentials), Store(state), driver, no_tap)
+        working, faults = taps.usable(taps.kinds(tap, run_dir, kmod))
+        drivers = Taps([kind.driver() for kind in working], faults)
+        agent = Agent(nco, Credentials(credentials), Store(state), drivers)
     except (IdentityError, StoreError, TapError) as error:
         _fail(error)
     asyncio.run(_serve(agent))
 
 
 @app.command()
-def reset(run_dir: RunDir = RUN) -> None:
+def reset(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
     """Take this network namespace's customizations away; its applications go on, plain.
 
     The agent of this namespace should not run then: its NCO would only want them again.
     """
+    taken = 0
     with _tap_work():
-        tap = bpf_tap.BpfTap(run_dir)
-        taken = len(tap.customizations()) if bpf_tap.installed(run_dir) else 0
-        tap.stop()
+        for kind in _installed(tap, run_dir):
+            driver = kind.driver()
+            taken += len(driver.customizations())
+            driver.stop()
     output.print(f"Customizations taken away from this network namespace: {taken}")
 
 
 @tap_app.command()
-def load(run_dir: RunDir = RUN) -> None:
-    """Load the eBPF programs into this kernel; loaded already, nothing changes."""
+def load(tap: TapChoice = "auto", kmod: KmodFile = None, run_dir: RunDir = RUN) -> None:
+    """Load what customizes into this kernel; loaded already, nothing changes.
+
+    Exits with 1 where no tap works here.
+    """
     with _tap_work():
-        loaded_before = bpf_tap.installed(run_dir)
-        bpf_tap.install(run_dir)
-    output.print("The tap was loaded already." if loaded_before else "The tap is loaded now.")
+        working, faults = taps.usable(taps.kinds(tap, run_dir, kmod))
+        for name, fault in faults.items():
+            output.print(f"The {name} tap does not work here: {fault}")
+        for kind in working:
+            loaded_before = kind.installed()
+            kind.install()
+            done = "was loaded already" if loaded_before else "is loaded now"
+            output.print(f"The {kind.name} tap {done}.")
+    if not working:
+        raise typer.Exit(1)
 
 
 @tap_app.command()
-def unload(run_dir: RunDir = RUN) -> None:
-    """Take the eBPF programs out of this kernel, and with them every host's customizations."""
+def unload(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
+    """Take what customizes out of this kernel, and with it every host's customizations.
+
+    The kmod tap stays where another network namespace has customizations: `dca reset` there first.
+    """
     with _tap_work():
-        was_loaded = bpf_tap.installed(run_dir)
-        bpf_tap.uninstall(run_dir)
-    gone = "The tap is unloaded, and with it every host's customizations."
-    output.print(gone if was_loaded else "The tap was not loaded.")
+        loaded = _installed(tap, run_dir)
+        for kind in loaded:
+            kind.uninstall()
+            output.print(f"The {kind.name} tap is unloaded, with all its customizations.")
+    if not loaded:
+        output.print("No tap was loaded.")
 
 
 @tap_app.command()
-def status(run_dir: RunDir = RUN) -> None:
+def status(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
     """Show what is loaded, and the customizations of this network namespace with counters.
 
     Exits with 1 where nothing is loaded.
     """
     with _tap_work():
-        whole = bpf_tap.status(run_dir)
-        here = bpf_tap.BpfTap(run_dir).customizations() if whole.installed else []
-    if not whole.installed:
-        output.print("The tap is not loaded (`dca tap load` does it).")
+        loaded = _installed(tap, run_dir)
+        for kind in loaded:
+            output.print(cli_print.summary(kind.name, kind.status()))
+            if here := kind.driver().customizations():
+                output.print(cli_print.customizations(here))
+    if not loaded:
+        output.print("No tap is loaded (`dca tap load` does it).")
         raise typer.Exit(1)
-    output.print(
-        f"The tap is loaded: {whole.customizations} customizations in {whole.namespaces} network "
-        f"namespaces; modules: {', '.join(whole.modules) or 'none'}"
-    )
-    if here:
-        output.print(_table(here))
+
+
+@tap_app.command()
+def flows() -> None:
+    """Show the sockets of this network namespace that the kmod tap customizes."""
+    with _tap_work():
+        each = KmodTap().flows()
+    output.print(cli_print.flows(each) if each else "No socket has customizations.")
 
 
 def main() -> None:
@@ -187,20 +218,15 @@ async def _serve(agent: Agent) -> None:
     log.info("agent stopped; the customizations stay in the kernel")
 
 
-def _table(statuses: list[Status]) -> Table:
-    table = Table(Column("customization", no_wrap=True), "module", "acts on", "sent", "received")
-    for one in statuses:
-        ways = [way for way, on in (("receive", one.receive), ("send", one.send)) if on]
-        counted = str(one.counters.sent), str(one.counters.received)
-        table.add_row(one.id, one.module, ", ".join(ways) or "nothing", *counted)
-    return table
+def _installed(tap: Choice, run_dir: Path) -> list[Kind]:
+    return [kind for kind in taps.kinds(tap, run_dir) if kind.installed()]
 
 
 @contextlib.contextmanager
 def _tap_work() -> Iterator[None]:
     """Say in one line why the kernel's part cannot be done, if so."""
     try:
-        if reason := bpf_tap.unavailable():
+        if reason := needs_root():
             raise TapError(reason)
         yield
     except (TapError, OSError) as error:

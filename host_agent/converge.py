@@ -29,6 +29,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wire.artifact import ArtifactError, verified
+from wire.match import Transport
 from wire.messages import (
     MAX_TEXT,
     ArtifactData,
@@ -54,12 +55,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Started:
-    """The agent begins: what the tap can do, what is on disk, and what runs in the kernel."""
+    """The agent begins: what the taps can do, what is on disk, and what runs in the kernel."""
 
-    target: Target | None
-    """What the tap runs; None where no tap works."""
+    targets: tuple[Target, ...]
+    """What the taps run; empty where none works."""
     no_tap: str | None
-    """Why none works."""
+    """Why the other taps do not work."""
     saved: Saved | None
     boot_id: str
     running: tuple[Status, ...]
@@ -126,7 +127,7 @@ class Converger:
         """Trust the artifacts of `signer`; the first event must be `Started`."""
         self.state = State.SETTLED
         self._signer = signer
-        self._target: Target | None = None
+        self._targets: tuple[Target, ...] = ()
         self._no_tap: str | None = None
         self._in_force: Desired | None = None
         self._wanted: Desired | None = None
@@ -149,7 +150,7 @@ class Converger:
     # Handlers, in the order of the table.
 
     def _start(self, event: Started) -> list[Output]:
-        self._target, self._no_tap = event.target, event.no_tap
+        self._targets, self._no_tap = event.targets, event.no_tap
         self._running = event.running
         if event.saved is None:
             return []
@@ -291,13 +292,16 @@ class Converger:
         """Why this set can never be applied here, or None."""
         if len({c.id for c in desired.customizations}) < len(desired.customizations):
             return "two customizations have the same id"
-        return next(filter(None, map(self._fault_of, desired.customizations)), None)
+        faults = map(self._fault_of, desired.customizations)
+        return next(filter(None, faults), None) or _two_taps(desired)
 
     def _fault_of(self, wanted: Customization) -> str | None:
-        if self._target is None:
+        if not self._targets:
             return f"no tap works on this host: {self._no_tap}"
-        if wanted.target != self._target:
-            return f"{wanted.module}: the tap of this host runs {self._target}, not {wanted.target}"
+        if wanted.target not in self._targets:
+            why = f" ({self._no_tap})" if self._no_tap else ""
+            here = " and ".join(self._targets)
+            return f"{wanted.module}: the taps of this host run {here}, not {wanted.target}{why}"
         artifact = self._artifacts.get(wanted.digest)
         if artifact and (artifact.name, artifact.target) != (wanted.module, wanted.target):
             return (
@@ -322,11 +326,26 @@ def _digests(desired: Desired) -> list[str]:
     return list(dict.fromkeys(c.digest for c in desired.customizations))
 
 
+def _two_taps(desired: Desired) -> str | None:
+    """Why a set would put two taps on one socket, or None."""
+    first: dict[Transport, Customization] = {}
+    for one in desired.customizations:
+        other = first.setdefault(one.match.transport, one)
+        if one.target != other.target:
+            return (
+                f"one tap of a host customizes {one.match.transport}, not two: {other.module} of "
+                f"intent {other.intent!r} is for {other.target}, {one.module} of {one.intent!r} "
+                f"for {one.target}; revoke one, and apply it again"
+            )
+    return None
+
+
 def _runs(desired: Desired, running: Sequence[Status]) -> bool:
     """Whether what runs is this set."""
 
-    def identity(one: Customization | Status) -> tuple[str, str, str, bool, bool]:
-        return one.id, one.module, one.digest, one.receive, one.send
+    def identity(one: Customization | Status) -> tuple[str, str, str, bool, bool, bool, bool]:
+        switches = one.receive, one.send, one.active, one.deprecated
+        return one.id, one.module, one.digest, *switches
 
     return set(map(identity, desired.customizations)) == set(map(identity, running))
 

@@ -116,7 +116,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - checked by the caller
 def _write(path: Path, value: dict[str, Any]) -> None:
     """Replace a file as a whole, on the disk and not only in its cache, when this returns."""
     beside = path.with_name(f"{path.name}.new")
-    with beside.open("wb") as file:
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(msgpack.packb(value))
         file.flush()
         os.fsync(file.fileno())

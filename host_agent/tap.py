@@ -24,7 +24,7 @@ class TapStatus:
     """What a tap holds in this kernel, over all namespaces."""
 
     installed: bool
-    namespaces: int | None = None
+    namespaces: int | None = 0
     """That have customizations; None from a tap that does not say."""
     customizations: int = 0
     modules: tuple[str, ...] = ()

@@ -91,13 +91,12 @@ def status(one: Customization, sent: int = 0) -> Status:
 class MemoryTap:
     """The contract of `host_agent.tap` without a kernel.
 
-    `fault` makes `apply` fail, `gone` all that asks the kernel.
+    `fault` makes `apply` and `start` fail, `gone` all that asks the kernel.
     """
 
-    name = "bpf"
-    target: Target = "bpf"
-
-    def __init__(self) -> None:
+    def __init__(self, target: Target = "bpf") -> None:
+        self.name: str = target
+        self.target: Target = target
         self.loaded: dict[str, Artifact] = {}
         self.sets: list[list[Customization]] = []
         """Each set that was applied, in order."""
@@ -110,7 +109,8 @@ class MemoryTap:
         return self.sets[-1] if self.sets else []
 
     def start(self) -> None:
-        """Nothing to make ready."""
+        if self.fault:
+            raise self.fault
 
     def has_artifact(self, digest: str) -> bool:
         return digest in self.loaded
@@ -121,6 +121,7 @@ class MemoryTap:
     def apply(self, customizations: Sequence[Customization]) -> None:
         if fault := self.fault or self.gone:
             raise fault
+        assert all(c.target == self.target for c in customizations)
         if not all(c.digest in self.loaded for c in customizations):
             raise TapError("an artifact is not loaded")
         self.sets.append(list(customizations))

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from host_agent import bpf_tap
 from host_agent.channel import Address
 from host_agent.cli import _address
+from host_agent.privileges import needs_root as lacking_root
 from host_agent.store import Store
 from tests.unit.agent_kit import PATIENCE, Network
 
 needs_root = pytest.mark.skipif(
-    bpf_tap.needs_root() is not None, reason="`dca run` asks for root before all else"
+    lacking_root() is not None, reason="`dca run` asks for root before all else"
 )
 
 
@@ -99,6 +99,7 @@ def test_a_state_folder_in_use_is_refused(tmp_path: Path) -> None:
         ["tap", "load"],
         ["tap", "status"],
         ["tap", "unload"],
+        ["tap", "flows"],
     ],
 )
 def test_without_root_it_is_root_that_is_asked_for(tmp_path: Path, command: list[str]) -> None:
@@ -106,7 +107,8 @@ def test_without_root_it_is_root_that_is_asked_for(tmp_path: Path, command: list
     closed.mkdir(mode=0)  # as root's folders are to others; root without capabilities is another
     powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if not os.geteuid() else ()
     arguments = [str(closed) if word == "CLOSED" else word for word in command]
-    done = dca(*arguments, "--run-dir", closed, before=powerless)
+    run_dir = [] if command == ["tap", "flows"] else ["--run-dir", str(closed)]
+    done = dca(*arguments, *run_dir, before=powerless)
     assert done.returncode == 1
     assert done.stderr.startswith("dca: needs root: ")
     assert done.stdout == ""
@@ -116,7 +118,7 @@ def test_without_root_it_is_root_that_is_asked_for(tmp_path: Path, command: list
 def test_a_tap_that_is_not_loaded_has_exit_code_1(tmp_path: Path) -> None:
     done = dca("tap", "status", "--run-dir", tmp_path / "run")
     assert done.returncode == 1
-    assert done.stdout.startswith("The tap is not loaded")
+    assert done.stdout.startswith("No tap is loaded")
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["reset"], ["tap"], ["tap", "load"]])

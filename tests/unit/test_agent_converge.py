@@ -26,6 +26,7 @@ from host_agent.converge import (
 )
 from tests.unit.agent_kit import customization, desired, signed, status
 from wire.artifact import verified
+from wire.match import Match
 from wire.messages import ArtifactData, Customization, Desired, Need, Report, Status
 
 KEY = Ed25519PrivateKey.generate()
@@ -39,7 +40,7 @@ def running(want: Desired) -> tuple[Status, ...]:
 
 
 def started(saved: Saved | None = None, *, running: Sequence[Status] = ()) -> Started:
-    return Started("bpf", None, saved, "this boot", tuple(running))
+    return Started(("bpf",), None, saved, "this boot", tuple(running))
 
 
 def converger() -> Converger:
@@ -107,7 +108,7 @@ def test_what_comes_while_the_tap_works_waits_and_the_newest_wins() -> None:
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        (ONE.model_copy(update={"target": "kmod"}), "the tap of this host runs bpf, not kmod"),
+        (ONE.model_copy(update={"target": "kmod"}), "the taps of this host run bpf, not kmod"),
         (ONE.model_copy(update={"module": "other"}), "is signed as dns_app_tag for bpf"),
     ],
 )
@@ -119,6 +120,20 @@ def test_what_cannot_be_is_refused_and_the_last_good_stays(
     assert (report.generation, report.refused) == (1, 2)
     assert reason in (report.error or "")
     assert report.customizations == [status(ONE)]
+
+
+@pytest.mark.parametrize(("transport", "error"), [("tcp", None), ("udp", "one tap of a host")])
+def test_two_taps_may_serve_a_host_but_not_one_transport(transport: str, error: str | None) -> None:
+    code = signed(KEY, "stream_tag", b"c", "kmod")
+    match = Match.model_validate({"transport": transport})
+    other = customization(code, 3).model_copy(update={"match": match})
+    agent = Converger(SIGNER)
+    agent.handle(Started(("kmod", "bpf"), None, None, "this boot", ()))
+    outputs = feed(agent, desired(1, ONE, other), A, code)
+    if error is None:
+        assert outputs[-1] == Apply(desired(1, ONE, other), (A, code), confirmed=True)
+    else:
+        assert (report_of(outputs).error or "").startswith(error)
 
 
 def test_two_customizations_of_one_id_are_refused() -> None:
@@ -171,7 +186,7 @@ def test_what_the_tap_cannot_do_is_told_and_not_tried_again_by_itself() -> None:
 
 def test_without_a_tap_only_the_empty_set_can_be() -> None:
     agent = Converger(SIGNER)
-    agent.handle(Started(None, "no BTF", None, "this boot", ()))
+    agent.handle(Started((), "no BTF", None, "this boot", ()))
     assert report_of(agent.handle(desired(1, ONE))).error == ("no tap works on this host: no BTF")
     assert agent.handle(desired(2)) == [Apply(desired(2), (), confirmed=True)]
 

@@ -12,6 +12,7 @@ from host_agent import host
 from host_agent.agent import OBSERVE_SECONDS, Agent
 from host_agent.store import Store
 from host_agent.tap import TapError
+from host_agent.taps import Taps
 from tests.unit.agent_kit import (
     PATIENCE,
     MemoryTap,
@@ -41,7 +42,9 @@ class Bench:
         """Run one life of the agent."""
         store = Store(self.state)
         try:
-            agent = Agent(nco.address, self.network.host, store, self.tap, self.tap_error)
+            faults = {"bpf": self.tap_error} if self.tap_error else None
+            taps = Taps([self.tap] if self.tap else [], faults)
+            agent = Agent(nco.address, self.network.host, store, taps)
             await agent.run()
         finally:
             store.close()
@@ -194,14 +197,14 @@ def test_without_a_tap_the_agent_connects_and_says_why(bench: Bench) -> None:
     async def play() -> None:
         async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
             session, hello = await greeted(nco)
-            assert (hello.tap, hello.tap_error) == (None, "no BTF in this kernel")
+            assert (hello.tap, hello.tap_error) == (None, "bpf: no BTF in this kernel")
             assert hello.targets == []
             session.send(desired(1))
             assert (await session.receive(Report)).generation == 1
             session.send(desired(2, customization(bench.network.artifact())))
             report = await session.receive(Report)
             assert (report.generation, report.refused) == (1, 2)
-            assert report.error == "no tap works on this host: no BTF in this kernel"
+            assert report.error == "no tap works on this host: bpf: no BTF in this kernel"
 
     asyncio.run(play())
 

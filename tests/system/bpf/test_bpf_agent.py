@@ -183,9 +183,9 @@ def test_a_tap_that_is_unloaded_beside_a_running_agent_is_told(site: Site) -> No
     async def play() -> None:
         async with scripted(site.network.nco) as nco, site.agent(nco) as (_, session, _hello):
             await supply(session, site.tags(), code=site.code)
-            assert site.dca("tap", "load") == "The tap was loaded already."
-            assert site.dca("tap", "unload").startswith("The tap is unloaded")
-            assert site.dca("tap", "status", code=1).startswith("The tap is not loaded")
+            assert site.dca("tap", "load", "--tap", "bpf") == "The bpf tap was loaded already."
+            assert site.dca("tap", "unload").startswith("The bpf tap is unloaded")
+            assert site.dca("tap", "status", code=1).startswith("No tap is loaded")
             while (report := await session.receive(Report)).refused is None:
                 assert report.generation == 0
             assert "not installed" in (report.error or "")

@@ -1,0 +1,58 @@
+"""How the `dca` command prints what taps hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Column, Table
+
+from host_agent.kmod_records import Flow
+from host_agent.tap import TapStatus
+from wire.messages import Status
+
+
+def summary(name: str, whole: TapStatus) -> str:
+    """Return what a tap that is loaded holds, as one line."""
+    where = f" in {whole.namespaces} network namespaces" if whole.namespaces is not None else ""
+    return (
+        f"The {name} tap is loaded: {whole.customizations} customizations{where}; "
+        f"modules: {', '.join(whole.modules) or 'none'}"
+    )
+
+
+def customizations(statuses: Sequence[Status]) -> Table:
+    """Return the customizations of a network namespace."""
+    titles = "module", "acts on", "flows", "sent", "received"
+    table = Table(Column("customization", no_wrap=True), *titles)
+    for one in statuses:
+        counted = str(one.counters.sent), str(one.counters.received)
+        flows = "-" if one.flows is None else str(one.flows)
+        table.add_row(one.id, one.module, _acts_on(one), flows, *counted)
+    return table
+
+
+def _acts_on(one: Status) -> str:
+    ways = [way for way, on in (("receive", one.receive), ("send", one.send)) if on]
+    words = ", ".join(ways) or "nothing"
+    words = words if one.active else f"nothing (inactive; {words})"
+    return f"{words}, no new flows" if one.deprecated else words
+
+
+def flows(each: Sequence[Flow]) -> Table:
+    """Return the sockets that have customizations."""
+    titles = "local", "remote", "process", "uid", "sends", "receives", "sent", "received"
+    table = Table("flow", *titles)
+    for flow in each:
+        counts = [one.counters for one in flow.attached]
+        table.add_row(
+            f"{flow.transport} {flow.number}",
+            f"{flow.local} {flow.local_port}",
+            f"{flow.remote} {flow.remote_port}",
+            f"{flow.process} ({flow.thread} {flow.pid})",
+            str(flow.uid),
+            flow.send_state if flow.transport == "tcp" else "-",
+            flow.receive_state if flow.transport == "tcp" else "-",
+            str(sum(one.sent for one in counts)),
+            str(sum(one.received for one in counts)),
+        )
+    return table
