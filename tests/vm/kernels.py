@@ -73,8 +73,10 @@ class Build:
 
 
 def modules_in(folder: Path) -> list[Path]:
-    """Return the kernel modules of a build."""
-    return sorted((folder / "kmod").glob("*.ko"))
+    """Return the kernel modules of the last build; there may be older ones beside them."""
+    order = folder / "kmod" / "modules.order"
+    names = order.read_text(encoding="ascii").split() if order.exists() else []
+    return [order.with_name(Path(name).with_suffix(".ko").name) for name in names]
 
 
 def build_modules(kernel: Kernel, folder: Path) -> Build:
