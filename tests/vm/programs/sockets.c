@@ -17,10 +17,13 @@ static const char help[] =
 	"is emulated and busy needs some.\n"
 	"Exit status: 0, 1 where one failed, 2 where there is no such scenario.\n";
 
+/* clang-format off */
 static const struct scenario *const themes[] = {
-	tcp_bulk,    tcp_calls,	 tcp_poll,   tcp_receive, tcp_peek, tcp_splice, tcp_close,
-	tcp_connect, tcp_accept, tcp_shared, tcp_fault,	  tcp_odd,  tcp_uring,	NULL,
+	tcp_bulk, tcp_calls, tcp_poll, tcp_receive, tcp_peek, tcp_splice, tcp_close,
+	tcp_connect, tcp_accept, tcp_shared, tcp_fault, tcp_odd, tcp_uring,
+	udp_basic, udp_receive, udp_address, udp_offload, NULL,
 };
+/* clang-format on */
 
 static int for_each(bool (*act)(const struct scenario *), const char *begin, bool *well)
 {
