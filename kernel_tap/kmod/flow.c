@@ -185,7 +185,7 @@ static struct l45_tap *make(struct socket *sock, struct l45_net *net, struct l45
 		return ERR_PTR(-ENODEV);
 	}
 	if (is_tcp(sock->sk)) {
-		tap = l45_tcp_new(set, owner, ends, role);
+		tap = l45_tcp_new(sock->sk, set, owner, ends, role);
 	} else {
 		refcount_inc(&set->refs);
 		tap = l45_udp_new(sock->sk, set, owner);
@@ -217,10 +217,14 @@ static int customize(struct socket *sock, struct l45_net *net, struct l45_set *s
 	lock_sock(sock->sk);
 	attached = attach(sock, tap);
 	release_sock(sock->sk);
-	if (attached > 0)
+	if (attached > 0) {
 		l45_tell_flow(L45_CMD_FLOW_OPENED, tap);
-	else
+		/* A set that came meanwhile has not found it. */
+		if (set->generation != l45_generation(net))
+			l45_tap_kick(tap, 0);
+	} else {
 		close_tap(tap);
+	}
 	l45_tap_put(tap);
 	return min(attached, 0);
 }
@@ -291,18 +295,30 @@ void l45_tap_detach(struct l45_tap *tap)
 
 	xa_erase(&tap->net->flows, tap->number);
 	tap->closed = true;
+	sock_hold(sk); /* until it is forgotten */
 	write_lock_bh(&sk->sk_callback_lock);
 	rcu_assign_sk_user_data(sk, NULL);
 	write_unlock_bh(&sk->sk_callback_lock);
+}
+
+/* Nobody finds it any more, and who has found it sees that it is closed. */
+static void forget(struct l45_tap *tap)
+{
+	struct sock *sk = tap->sk;
+
+	l45_tell_flow(L45_CMD_FLOW_CLOSED, tap);
+	lock_sock(sk);
 	close_tap(tap);
+	release_sock(sk);
+	sock_put(sk);
+	l45_tap_put(tap); /* the socket's */
 }
 
 void l45_tap_quit(struct l45_tap *tap)
 {
 	if (cancel_delayed_work_sync(&tap->work))
 		l45_tap_put(tap); /* the work's */
-	l45_tell_flow(L45_CMD_FLOW_CLOSED, tap);
-	l45_tap_put(tap); /* the socket's */
+	forget(tap);
 }
 
 static int customized_release(struct socket *sock)
@@ -360,10 +376,8 @@ static void udp_work(struct l45_udp *udp)
 		l45_tap_detach(&udp->tap);
 	}
 	release_sock(sk);
-	if (!last)
-		return;
-	l45_tell_flow(L45_CMD_FLOW_CLOSED, &udp->tap);
-	l45_tap_put(&udp->tap); /* the socket's */
+	if (last)
+		forget(&udp->tap);
 }
 
 /* The work has a reference. Its socket is there unless the tap is closed: who closes it waits for
@@ -372,12 +386,10 @@ static void tap_work(struct work_struct *work)
 {
 	struct l45_tap *tap = container_of(to_delayed_work(work), struct l45_tap, work);
 
-	if (tap->closed)
-		;
-	else if (tap->ends.protocol == IPPROTO_TCP)
-		l45_tcp_work(container_of(tap, struct l45_tcp, tap));
-	else
+	if (!tap->closed && tap->ends.protocol == IPPROTO_UDP)
 		udp_work(container_of(tap, struct l45_udp, tap));
+	else if (!tap->closed && l45_tcp_work(container_of(tap, struct l45_tcp, tap)))
+		forget(tap);
 	l45_tap_put(tap);
 }
 

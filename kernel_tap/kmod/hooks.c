@@ -341,10 +341,9 @@ void l45_look_at_open_sockets(const struct net *net)
 	struct task_struct *leader, *task;
 
 	rcu_read_lock();
-	for_each_process_thread(leader,
-				task) if (task == leader ||
-					  READ_ONCE(task->files) != READ_ONCE(leader->files))
-		look_at_files(task, net);
+	for_each_process_thread(leader, task)
+		if (task == leader || READ_ONCE(task->files) != READ_ONCE(leader->files))
+			look_at_files(task, net);
 	rcu_read_unlock();
 }
 

@@ -13,7 +13,7 @@
 #define TCP_ULP 31
 #endif
 
-struct l45_tap *l45_tcp_new(struct l45_set *set, struct l45_owner *owner,
+struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_owner *owner,
 			    const struct l45_ends *ends, enum l45_role role)
 {
 	struct l45_tcp *t = kzalloc(sizeof(*t), GFP_KERNEL);
@@ -23,7 +23,7 @@ struct l45_tap *l45_tcp_new(struct l45_set *set, struct l45_owner *owner,
 		return NULL;
 	}
 	t->tap.owner = *owner;
-	t->lowat = 1;
+	t->lowat = READ_ONCE(sk->sk_rcvlowat);
 	INIT_LIST_HEAD(&t->ready);
 	l45_flow_open(&t->flow, role, owner->process);
 	for (u32 i = 0; i < set->count; i++) {
@@ -103,20 +103,13 @@ void l45_tcp_unlock(struct l45_tcp *t)
 static void keep_matching(struct l45_tcp *t)
 {
 	struct l45_ends *ends = &t->tap.ends;
-	u32 i = 0;
 
 	l45_ends_of(l45_sk(t), ends);
-	while (i < t->flow.count) {
-		struct l45_customization *customization =
-			l45_customization_of(t->flow.attached[i].instance);
+	for (u32 i = t->flow.count; i > 0; i--) {
+		struct l45_attached_stream *attached = &t->flow.attached[i - 1];
 
-		if (l45_ends_match(&customization->match, ends, false) ||
-		    l45_flow_detach(&t->flow, &customization->instance)) {
-			i++;
-			continue;
-		}
-		l45_customization_detached(customization, NULL);
-		l45_customization_put(customization);
+		if (!l45_ends_match(&l45_customization_of(attached->instance)->match, ends, false))
+			l45_tcp_let_go(t, attached);
 	}
 }
 

@@ -15,6 +15,9 @@
 
 #include "l45.h"
 
+/* What a function says that has waited, and meanwhile the socket was given back to the kernel. */
+#define L45_NOT_OURS (-ESTALE)
+
 #define L45_CHUNK_SIZE (16 * 1024 - 64)
 
 static inline struct l45_tcp *l45_tcp_of(struct l45_tap *tap)
@@ -30,7 +33,7 @@ static inline struct sock *l45_sk(const struct l45_tcp *t)
 /* ---- tcp.c ---- */
 
 /* A tap with what matches of `set`, or NULL: out of memory. `owner` is taken over. No lock. */
-struct l45_tap *l45_tcp_new(struct l45_set *set, struct l45_owner *owner,
+struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_owner *owner,
 			    const struct l45_ends *ends, enum l45_role role);
 
 /* Let go of customizations and memory. The socket has gone, or has never been ours. */
@@ -100,11 +103,14 @@ void l45_tcp_drop_ready(struct l45_tcp *t);
 /* Bring the flow to the set that is in force, if it has another. */
 void l45_tcp_sync(struct l45_tcp *t);
 
+/* Take one customization off the flow, if it is not in use. */
+void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached);
+
 /* The core's clock: to be called when all that the transport has was decoded. */
 void l45_tcp_tick(struct l45_tcp *t);
 
-/* Takes the lock. */
-void l45_tcp_work(struct l45_tcp *t);
+/* Takes the lock. Returns whether it has detached the tap from the socket. */
+bool l45_tcp_work(struct l45_tcp *t);
 
 /* The socket is closing. */
 void l45_tcp_finish(struct l45_tcp *t);

@@ -132,12 +132,11 @@ static void drain_decoded(struct sink *sink)
 {
 	struct l45_tcp *t = sink->t;
 
-	while (sink->room && !sink->error && l45_tcp_decoded(t)) {
-		u32 done;
+	bool behind = sink->way == TO_READY; /* what is ready is where it should be */
 
-		if (t->ready_size && sink->way == TO_READY)
-			return;
-		done = t->ready_size ? read_chunk(t, sink) : take_span(t, sink);
+	while (sink->room && !sink->error && (t->span.size || (t->ready_size && !behind))) {
+		u32 done = t->ready_size && !behind ? read_chunk(t, sink) : take_span(t, sink);
+
 		if (!done)
 			sink->error = sink->way == TO_READY ? -ENOMEM : -EFAULT;
 		sink->room -= done;

@@ -25,13 +25,13 @@ static bool is_plain(const struct l45_tcp *t)
  * has no more.
  */
 
-static void adjust_lowat(struct l45_tcp *t)
+/* `read`: bytes that a call has which is not over. */
+static void adjust_lowat(struct l45_tcp *t, u32 read)
 {
-	u32 decoded = l45_tcp_decoded(t);
-	int wanted = decoded >= t->lowat ? 1 : t->lowat - decoded;
+	int left = t->lowat - (int)min_t(u32, l45_tcp_decoded(t) + read, INT_MAX);
 
 	if (t->lowat > 1)
-		WRITE_ONCE(l45_sk(t)->sk_rcvlowat, wanted);
+		WRITE_ONCE(l45_sk(t)->sk_rcvlowat, max(left, 1));
 }
 
 int l45_tcp_set_rcvlowat(struct sock *sk, int value)
@@ -43,7 +43,7 @@ int l45_tcp_set_rcvlowat(struct sock *sk, int value)
 		return error;
 	if (!error) {
 		l45_tcp_of(tap)->lowat = value ?: 1;
-		adjust_lowat(l45_tcp_of(tap));
+		adjust_lowat(l45_tcp_of(tap), 0);
 	}
 	l45_tap_put(tap);
 	return error;
@@ -95,29 +95,34 @@ static void wait_for_news(struct l45_tcp *t, long *timeo)
 	remove_wait_queue(sk_sleep(sk), &wait);
 }
 
-/* Let what has come meanwhile in, or wait for more. */
-static void get_more(struct l45_tcp *t, bool enough, long *timeo)
+/* A call for no bytes waits for some, as the kernel's own does. */
+static int read_some(struct l45_tcp *t, struct iov_iter *to, u32 room, bool *found)
 {
-	struct sock *sk = l45_sk(t);
+	int done;
 
-	adjust_lowat(t);
-	if (enough) {
-		release_sock(sk);
-		lock_sock(sk);
-	} else {
-		wait_for_news(t, timeo);
+	if (!room) {
+		*found = l45_tcp_look(t);
+		return 0;
 	}
+	done = l45_tcp_read(t, to, room);
+	*found = done > 0;
+	return done;
 }
 
+/* Nobody else reads between the bytes that one call gets without waiting. */
 static int receive(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, long timeo)
 {
 	struct sock *sk = l45_sk(t);
 	u32 done = 0;
+	bool found;
 
-	while (done < size) {
-		int more = l45_tcp_read(t, to, size - done);
+	do {
+		int more;
 
-		if (more > 0) {
+		if (t->tap.closed)
+			return done ? done : L45_NOT_OURS;
+		more = read_some(t, to, size - done, &found);
+		if (found) {
 			done += more;
 			continue;
 		}
@@ -135,8 +140,12 @@ static int receive(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target,
 			if (reason <= 0)
 				return reason;
 		}
-		get_more(t, done >= target, &timeo);
-	}
+		adjust_lowat(t, done);
+		if (done >= target)
+			sk_flush_backlog(sk);
+		else
+			wait_for_news(t, &timeo);
+	} while (done < size || !(size || found));
 	return done;
 }
 
@@ -148,6 +157,8 @@ static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, lo
 	size = min(size, most);
 	target = min(target, size);
 	for (;;) {
+		if (t->tap.closed)
+			return L45_NOT_OURS;
 		l45_tcp_make_ready(t, size);
 		if (t->ready_size >= target || t->reset)
 			break;
@@ -159,9 +170,10 @@ static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, lo
 			if (reason <= 0)
 				return reason;
 		}
-		get_more(t, false, &timeo);
+		adjust_lowat(t, 0);
+		wait_for_news(t, &timeo);
 	}
-	if (!t->ready_size)
+	if (!t->ready_size && t->reset)
 		return -ECONNRESET;
 	return l45_tcp_peek(t, to, size);
 }
@@ -175,10 +187,12 @@ static int recvmsg_locked(struct l45_tcp *t, struct msghdr *msg, size_t size, in
 	u32 target = flags & MSG_WAITALL ? most : min_t(u32, t->lowat, most) ?: 1;
 	int result;
 
+	if (t->tap.closed)
+		return L45_NOT_OURS;
 	l45_tcp_sync(t);
 	result = flags & MSG_PEEK ? peek(t, to, most, target, timeo)
 				  : receive(t, to, most, target, timeo);
-	adjust_lowat(t);
+	adjust_lowat(t, 0);
 	return result;
 }
 
@@ -200,6 +214,8 @@ int l45_tcp_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int fl
 		else
 			result = recvmsg_locked(t, msg, size, flags);
 		l45_tcp_unlock(t);
+		if (result == L45_NOT_OURS)
+			result = tap->native->recvmsg(sock, msg, size, flags);
 	}
 	if (tap)
 		l45_tap_put(tap);
@@ -220,7 +236,7 @@ static bool is_readable(struct l45_tcp *t)
 		l45_tcp_make_ready(t, t->lowat);
 		readable = t->ready_size >= t->lowat;
 	}
-	adjust_lowat(t);
+	adjust_lowat(t, 0);
 	return readable;
 }
 
@@ -233,9 +249,9 @@ static __poll_t poll_readable(struct l45_tcp *t, struct file *file, struct socke
 	bool readable;
 
 	lock_sock(sock->sk);
-	readable = is_readable(t);
+	readable = !t->tap.closed && is_readable(t);
 	l45_tcp_unlock(t);
-	if (t->reset) /* it has just been found broken */
+	if (t->reset || t->tap.closed)
 		return t->tap.native->poll(file, sock, NULL);
 	return readable ? READABLE : 0;
 }
@@ -270,9 +286,11 @@ static int count(struct l45_tcp *t)
 	lock_sock(sk);
 	if (sk->sk_state == TCP_LISTEN) {
 		result = -EINVAL;
+	} else if (t->tap.closed) {
+		result = L45_NOT_OURS;
 	} else {
 		l45_tcp_make_ready(t, INT_MAX);
-		adjust_lowat(t);
+		adjust_lowat(t, 0);
 		result = l45_tcp_decoded(t);
 	}
 	l45_tcp_unlock(t);
@@ -286,13 +304,11 @@ int l45_tcp_ioctl(struct socket *sock, unsigned int command, unsigned long argum
 
 	if (!tap)
 		return l45_native_of(sock->sk)->ioctl(sock, command, argument);
-	if (is_plain(l45_tcp_of(tap))) {
+	result = is_plain(l45_tcp_of(tap)) ? L45_NOT_OURS : count(l45_tcp_of(tap));
+	if (result == L45_NOT_OURS)
 		result = tap->native->ioctl(sock, command, argument);
-	} else {
-		result = count(l45_tcp_of(tap));
-		if (result >= 0)
-			result = put_user(result, (int __user *)argument);
-	}
+	else if (result >= 0)
+		result = put_user(result, (int __user *)argument);
 	l45_tap_put(tap);
 	return result;
 }

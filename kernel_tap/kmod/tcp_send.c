@@ -167,7 +167,9 @@ static int wait_for_time(struct l45_tcp *t, long *timeo)
 			error = -EAGAIN;
 		else if (signal_pending(current))
 			error = sock_intr_errno(*timeo);
-		else if (error_of(t) || t->tap.closed)
+		else if (t->tap.closed)
+			error = L45_NOT_OURS;
+		else if (error_of(t))
 			error = -EPIPE;
 		if (error)
 			break;
@@ -216,6 +218,8 @@ static int settled(struct l45_tcp *t, long *timeo)
 	int error;
 
 	do {
+		if (t->tap.closed)
+			return L45_NOT_OURS;
 		error = error_of(t);
 		if (!error && is_early(t))
 			error = wait_for_time(t, timeo);
@@ -414,8 +418,8 @@ static int send_all(struct l45_tcp *t, struct msghdr *msg)
 		else if (!error)
 			sk_flush_backlog(sk);
 	}
-	if (done && !(t->reset))
-		return done;
+	if (error == L45_NOT_OURS || (done && !t->reset))
+		return done ? done : error;
 	return error ? sk_stream_error(sk, msg->msg_flags, t->reset ? -ECONNRESET : error) : 0;
 }
 
@@ -428,6 +432,13 @@ static void wait_for_last(struct l45_tcp *t, const struct msghdr *msg)
 		l45_tcp_settle(t, &timeo);
 }
 
+/* Without SO_ZEROCOPY the flag means nothing. */
+static bool wants_unsupported(const struct sock *sk, const struct msghdr *msg)
+{
+	return msg->msg_flags & MSG_OOB || msg->msg_ubuf ||
+	       (msg->msg_flags & MSG_ZEROCOPY && sock_flag(sk, SOCK_ZEROCOPY));
+}
+
 int l45_tcp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
 {
 	struct l45_tap *tap = l45_tap_hold(sock->sk);
@@ -437,7 +448,7 @@ int l45_tcp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
 	if (!tap)
 		return l45_native_of(sock->sk)->sendmsg(sock, msg, size);
 	t = l45_tcp_of(tap);
-	if (msg->msg_flags & (MSG_OOB | MSG_ZEROCOPY)) {
+	if (wants_unsupported(sock->sk, msg)) {
 		l45_tap_put(tap);
 		return -EOPNOTSUPP;
 	}
@@ -446,6 +457,8 @@ int l45_tcp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
 	if (result > 0)
 		wait_for_last(t, msg);
 	l45_tcp_unlock(t);
+	if (result == L45_NOT_OURS)
+		result = tap->native->sendmsg(sock, msg, size);
 	l45_tap_put(tap);
 	return result;
 }
@@ -465,7 +478,7 @@ int l45_tcp_shutdown(struct socket *sock, int how)
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		struct l45_tcp *t = l45_tcp_of(tap);
 
-		if (l45_tcp_is_held(t) && l45_tcp_settle(t, &timeo) == -EAGAIN) {
+		if (!tap->closed && l45_tcp_is_held(t) && l45_tcp_settle(t, &timeo) == -EAGAIN) {
 			t->fin = true; /* the work does it */
 			how = how == SHUT_RDWR ? SHUT_RD : -1;
 		}

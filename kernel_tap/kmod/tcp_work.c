@@ -76,8 +76,8 @@ void l45_tcp_sync(struct l45_tcp *t)
 	set = l45_set_get(net);
 	spin_lock(&net->totals);
 	update_attached(t, set);
-	spin_unlock(&net->totals);
 	attach_new(t, set);
+	spin_unlock(&net->totals);
 	t->tap.generation = set->generation;
 	l45_set_put(set);
 	l45_tap_kick(&t->tap, 0);
@@ -104,7 +104,7 @@ static bool may_come(const struct l45_tcp *t, const struct l45_instance *instanc
 	       now < deadline_of(container_of(instance, struct l45_customization, instance));
 }
 
-static void let_go(struct l45_tcp *t, struct l45_attached_stream *attached)
+void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached)
 {
 	struct l45_customization *customization = l45_customization_of(attached->instance);
 	struct l45_counts counts = attached->counts;
@@ -133,7 +133,7 @@ static u64 drain(struct l45_tcp *t, u64 now)
 			continue;
 		if (!may_come(t, instance, now)) {
 			if (t->flow.tx.in_use != instance)
-				let_go(t, attached);
+				l45_tcp_let_go(t, attached);
 			continue;
 		}
 		if (now < until)
@@ -209,12 +209,13 @@ static bool work(struct l45_tcp *t)
 	wake_application(t, news);
 	if (!is_idle(t))
 		return false;
+	WRITE_ONCE(l45_sk(t)->sk_rcvlowat, t->lowat);
 	l45_make_native(t->tap.sock);
 	l45_tap_detach(&t->tap);
 	return true;
 }
 
-void l45_tcp_work(struct l45_tcp *t)
+bool l45_tcp_work(struct l45_tcp *t)
 {
 	bool over = false, fin = false;
 	struct socket *sock = t->tap.sock;
@@ -229,10 +230,7 @@ void l45_tcp_work(struct l45_tcp *t)
 		t->tap.native->shutdown(sock, SHUT_WR);
 		t->fin = false;
 	}
-	if (!over)
-		return;
-	l45_tell_flow(L45_CMD_FLOW_CLOSED, &t->tap);
-	l45_tap_put(&t->tap); /* the socket's */
+	return over;
 }
 
 /*
