@@ -15,5 +15,6 @@ for program in stress netlink_fuzz; do
 	echo "stress-vm: $program ended after $(($(date +%s) - begin)) s"
 done
 
+grep '\[l45' /proc/kallsyms | sort >/run/symbols # for kmemleak's reports
 rmmod $(lsmod | awk '/^l45_/ { print $1 }') l45
 echo "stress-vm: warnings and errors of the kernel: $(dmesg --level=emerg,alert,crit,err,warn | wc -l)"
