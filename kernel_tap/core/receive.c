@@ -33,7 +33,7 @@ static __u8 *collect_in(struct l45_receiver *rx, struct wire *wire, __u32 need, 
  * complete. */
 static inline __u8 *collect(struct l45_receiver *rx, struct wire *wire, __u32 need, __u8 *store)
 {
-	if (!rx->got && wire->size >= need)
+	if (!rx->got && wire->size >= need && !rx->shared)
 		return take(wire, need);
 	return collect_in(rx, wire, need, store);
 }
@@ -153,7 +153,7 @@ static int parse_whole(struct l45_flow *flow, struct wire *wire, struct l45_span
 	struct l45_receiver *rx = &flow->rx;
 	__u8 *bytes;
 
-	if (!rx->whole && wire->size < rx->header.length) {
+	if (!rx->whole && (wire->size < rx->header.length || rx->shared)) {
 		rx->whole = l45_allocate(L45_WHOLE_MAX);
 		if (!rx->whole)
 			return l45_receive_broken(flow, L45_FAULT_MEMORY);

@@ -81,6 +81,7 @@ struct l45_receiver {
 	__u8 armed;
 	__u8 opened; /* a new stream's mark was seen */
 	__u8 late;   /* time is up: hold nothing back */
+	__u8 shared; /* set by the tap: what it is shown must stay as it is, modules get a copy */
 	__u8 part;   /* enum l45_part */
 	__u8 held;   /* bytes in `mark` */
 	__u8 shown;  /* of them, handed over already */
@@ -207,9 +208,9 @@ struct l45_span {
 /*
  * Take some of the bytes that the transport has; returns how many. What they give the application
  * is in `app`, good until the next l45_receive* on this flow and as long as `wire` is: it can lie
- * in there, and modules work on `wire` in place. To be called until it takes nothing and gives
- * nothing. -EPROTO: the peer broke the format, `flow->rx.fault` says how; -ENOMEM breaks it as
- * well.
+ * in there, and modules work on `wire` in place, unless it is `rx.shared`. To be called until it
+ * takes nothing and gives nothing. -EPROTO: the peer broke the format, `flow->rx.fault` says how;
+ * -ENOMEM breaks it as well.
  */
 int l45_receive(struct l45_flow *flow, __u8 *wire, __u32 size, struct l45_span *app);
 

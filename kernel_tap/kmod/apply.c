@@ -72,13 +72,23 @@ static bool same(const struct l45_customization *a, const struct l45_customizati
 	       a->has_key == b->has_key && !memcmp(a->key, b->key, L45_KEY_SIZE);
 }
 
-/* Whether marks and switches could mean either of them. */
+/* Whether it is the same to decode with either of them. */
+static bool same_meaning(const struct l45_instance *a, const struct l45_instance *b)
+{
+	return a->module == b->module && a->parameters_size == b->parameters_size &&
+	       !memcmp(a->parameters, b->parameters, a->parameters_size) &&
+	       !memcmp(a->token, b->token, L45_TOKEN);
+}
+
+/* Whether marks and switches could mean either of them, and it makes a difference: one deployment
+ * may have several customizations on a host, say one for each peer. On a flow the first counts. */
 static bool same_on_wire(const struct l45_customization *a, const struct l45_customization *b)
 {
 	const struct l45_module *module = a->instance.module, *other = b->instance.module;
 
 	return l45_has_wire_form(module) && l45_has_wire_form(other) &&
-	       a->instance.epoch == b->instance.epoch && module->signature == other->signature;
+	       a->instance.epoch == b->instance.epoch && module->signature == other->signature &&
+	       !same_meaning(&a->instance, &b->instance);
 }
 
 static bool is_taken(const struct l45_set *set, const struct l45_customization *customization)

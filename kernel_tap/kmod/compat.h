@@ -11,6 +11,10 @@
 #include <net/rps.h>
 #endif
 
+#ifdef CONFIG_HIGHMEM
+#error "l45 reads packets where they lie: it is for kernels that reach all memory (64 bit)"
+#endif
+
 /* Linux 6.5 replaced sendpage by sendmsg with MSG_SPLICE_PAGES. */
 #define L45_HAS_SENDPAGE (LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0))
 
@@ -44,6 +48,16 @@ static inline int l45_send_pages(struct sock *sk, const struct bio_vec *pieces, 
 	return tcp_sendmsg_locked(sk, &msg, size);
 }
 #endif
+
+/* Whether the processor can read the packet: what a device keeps for others it cannot. */
+static inline bool l45_is_readable(const struct sk_buff *skb)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return true;
+#else
+	return skb_frags_readable(skb);
+#endif
+}
 
 /* Whether connect() has made no connection yet: the first data will (TCP_FASTOPEN_CONNECT). */
 static inline bool l45_defers_connect(const struct sock *sk)

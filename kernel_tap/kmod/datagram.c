@@ -135,11 +135,22 @@ enum l45_fate l45_datagram_ask(struct l45_udp *udp, struct l45_datagram *datagra
 	return fate;
 }
 
+/* What is told of the flow: it may have got a port or a peer since it was customized. */
+static void note_ends(struct l45_udp *udp)
+{
+	const struct sock *sk = udp->tap.sk;
+
+	if (udp->tap.ends.local_port != READ_ONCE(sk->sk_num) ||
+	    udp->tap.ends.remote_port != ntohs(READ_ONCE(sk->sk_dport)))
+		l45_ends_of(sk, &udp->tap.ends);
+}
+
 static void count_acted(struct l45_udp *udp, struct l45_counts *counts,
 			const struct l45_datagram *datagram)
 {
 	u64 now = ktime_get_real_ns();
 
+	note_ends(udp);
 	if (datagram->way == L45_MAY_SEND) {
 		counts->sent++;
 		counts->sent_bytes += datagram->bytes;

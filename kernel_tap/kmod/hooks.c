@@ -309,11 +309,40 @@ static bool is_native(const struct proto_ops *ops, enum protocol protocol)
 	return ops == native || !memcmp(ops, native, sizeof(*native));
 }
 
+struct look {
+	const struct net *net;
+	struct task_struct *process;
+};
+
+/* A thread that waits for a datagram in the kernel's own code would get it as it is: it starts its
+ * call again. Waiters are told by their addresses alone, for some are no tasks. */
+static void wake_receivers(struct sock *sk, struct task_struct *process)
+{
+	wait_queue_head_t *queue = sk_sleep(sk);
+	wait_queue_entry_t *entry;
+	struct task_struct *thread;
+
+	spin_lock_irq(&queue->lock);
+	list_for_each_entry(entry, &queue->head, entry) {
+		if (!(entry->flags & WQ_FLAG_EXCLUSIVE))
+			continue;
+		for_each_thread(process, thread)
+		{
+			if (entry->private != thread)
+				continue;
+			set_tsk_thread_flag(thread, TIF_SIGPENDING);
+			wake_up_process(thread);
+		}
+	}
+	spin_unlock_irq(&queue->lock);
+}
+
 /* A descriptor's file cannot be released meanwhile: the caller holds the table's lock. */
-static int look_at_file(const void *net, struct file *file, unsigned int fd)
+static int look_at_file(const void *argument, struct file *file, unsigned int fd)
 {
 	struct socket *sock = sock_from_file(file);
 	struct sock *sk = sock ? READ_ONCE(sock->sk) : NULL;
+	const struct look *look = argument;
 	const struct proto_ops *ops;
 	enum protocol protocol;
 
@@ -321,18 +350,23 @@ static int look_at_file(const void *net, struct file *file, unsigned int fd)
 	    (sk->sk_protocol != IPPROTO_TCP && sk->sk_protocol != IPPROTO_UDP))
 		return 0;
 	protocol = protocol_of(sk);
+	if (sk->sk_prot != protocols[protocol].prot || !is_of_interest(sock, sk, look->net))
+		return 0;
 	ops = READ_ONCE(sock->ops);
-	if (sk->sk_prot == protocols[protocol].prot && is_native(ops, protocol) &&
-	    is_of_interest(sock, sk, net))
+	if (is_native(ops, protocol))
 		cmpxchg(&sock->ops, ops, &protocols[protocol].tables->lazy);
+	if (!is_tcp(sk) && l45_is_lazy(sock))
+		wake_receivers(sk, look->process);
 	return 0;
 }
 
 static void look_at_files(struct task_struct *task, const struct net *net)
 {
+	struct look look = { .net = net, .process = task };
+
 	task_lock(task);
 	if (task->files)
-		iterate_fd(task->files, 0, look_at_file, net);
+		iterate_fd(task->files, 0, look_at_file, &look);
 	task_unlock(task);
 }
 
@@ -341,9 +375,10 @@ void l45_look_at_open_sockets(const struct net *net)
 	struct task_struct *leader, *task;
 
 	rcu_read_lock();
-	for_each_process_thread(leader, task)
+	for_each_process_thread(leader, task) {
 		if (task == leader || READ_ONCE(task->files) != READ_ONCE(leader->files))
 			look_at_files(task, net);
+	}
 	rcu_read_unlock();
 }
 

@@ -221,7 +221,7 @@ struct l45_tap {
 	bool closed;	/* under lock_sock, or l45_udp.lock */
 	u64 generation; /* of the set that it has; under lock_sock, or l45_udp.lock */
 	struct l45_owner owner;
-	struct l45_ends ends; /* of TCP; of UDP as they were at first */
+	struct l45_ends ends; /* of TCP; of UDP when it was used last */
 	u64 opened;	      /* CLOCK_REALTIME, ns, as the next two */
 	u64 sent, received;
 };
@@ -271,7 +271,8 @@ struct l45_tcp {
 	int lowat;	      /* SO_RCVLOWAT as the application has set it */
 	bool ended;	      /* the core knows that the peer has */
 	bool reset;	      /* to be reset when the lock is released */
-	bool told;	      /* ... and that was told */
+	bool aborted;	      /* ... and that was done */
+	bool draining;	      /* the peer is to end what was taken away */
 };
 
 /* ---- udp.c ---- */

@@ -4,6 +4,7 @@
 #include "flow.h"
 #include "hooks.h"
 #include "l45.h"
+#include "tcp.h"
 
 static int __init l45_init(void)
 {
@@ -37,6 +38,7 @@ static void __exit l45_exit(void)
 	l45_hooks_exit();
 	l45_flow_exit();
 	l45_registry_exit();
+	l45_tcp_free_buffers();
 	rcu_barrier();
 }
 

@@ -26,6 +26,7 @@ struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_own
 	t->lowat = READ_ONCE(sk->sk_rcvlowat);
 	INIT_LIST_HEAD(&t->ready);
 	l45_flow_open(&t->flow, role, owner->process);
+	t->flow.rx.shared = true;
 	for (u32 i = 0; i < set->count; i++) {
 		const struct l45_entry *entry = &set->entries[i];
 		struct l45_customization *customization = entry->customization;
@@ -75,23 +76,28 @@ u32 l45_tcp_attachments(struct l45_tcp *t, struct l45_attachment *to)
 	return count;
 }
 
+/* Nobody is in use any more; what was decoded before can still be read. */
 void l45_tcp_break(struct l45_tcp *t)
 {
+	t->flow.tx.state = L45_SEND_BROKEN;
+	t->flow.rx.state = L45_RECEIVE_BROKEN;
+	t->flow.tx.in_use = NULL;
+	t->flow.rx.in_use = NULL;
 	t->reset = true;
 }
 
 void l45_tcp_unlock(struct l45_tcp *t)
 {
+	bool reset = t->reset && !t->aborted;
 	struct sock *sk = l45_sk(t);
-	bool reset = t->reset && !t->told;
 
-	if (reset)
-		t->told = true;
+	t->aborted |= reset;
 	release_sock(sk);
 	if (!reset)
 		return;
 	tcp_abort(sk, ECONNRESET);
-	l45_tell_flow(L45_CMD_FLOW_BROKEN, &t->tap);
+	if (t->flow.tx.fault || t->flow.rx.fault)
+		l45_tell_flow(L45_CMD_FLOW_BROKEN, &t->tap);
 }
 
 /*

@@ -68,6 +68,9 @@ bool l45_tcp_is_held(const struct l45_tcp *t);
 void l45_tcp_flush(struct l45_tcp *t);
 void l45_tcp_drop_train(struct l45_tcp *t);
 
+/* The module is unloaded. */
+void l45_tcp_free_buffers(void);
+
 /* ---- tcp_receive.c ---- */
 
 int l45_tcp_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags);

@@ -14,9 +14,16 @@ struct l45_chunk {
 	u8 bytes[L45_CHUNK_SIZE];
 };
 
+/* A stretch of a packet that lies in memory as it is. */
+struct window {
+	u32 start, end; /* offsets in the packet */
+	const u8 *bytes;
+};
+
 /* Where decoded bytes go. */
 struct sink {
 	struct l45_tcp *t;
+	struct window window;
 	enum {
 		TO_APPLICATION,
 		TO_NOWHERE,
@@ -84,21 +91,6 @@ static u32 make_bytes_ready(struct l45_tcp *t, const u8 *bytes, u32 size)
 	return done;
 }
 
-static int make_packet_ready(struct l45_tcp *t, struct sk_buff *skb, u32 offset, u32 size)
-{
-	struct l45_chunk *chunk = last_chunk(t);
-	u32 part;
-
-	if (!chunk)
-		return -ENOMEM;
-	part = min_t(u32, size, L45_CHUNK_SIZE - chunk->end);
-	if (skb_copy_bits(skb, offset, chunk->bytes + chunk->end, part))
-		return -EFAULT;
-	chunk->end += part;
-	WRITE_ONCE(t->ready_size, t->ready_size + part);
-	return part;
-}
-
 /* Some of what is ready to the application; returns how much. */
 static int read_chunk(struct l45_tcp *t, struct sink *sink)
 {
@@ -106,7 +98,7 @@ static int read_chunk(struct l45_tcp *t, struct sink *sink)
 	u32 size = min(sink->room, chunk->end - chunk->start);
 
 	if (sink->way == TO_APPLICATION)
-		size = copy_to_iter(chunk->bytes + chunk->start, size, sink->to);
+		size = _copy_to_iter(chunk->bytes + chunk->start, size, sink->to);
 	chunk->start += size;
 	WRITE_ONCE(t->ready_size, t->ready_size - size);
 	if (chunk->start == chunk->end)
@@ -119,7 +111,7 @@ static u32 take_span(struct l45_tcp *t, struct sink *sink)
 	u32 size = min(sink->room, t->span.size);
 
 	if (sink->way == TO_APPLICATION)
-		size = copy_to_iter(t->span.data, size, sink->to);
+		size = _copy_to_iter(t->span.data, size, sink->to);
 	else if (sink->way == TO_READY)
 		size = make_bytes_ready(t, t->span.data, size);
 	t->span.data += size;
@@ -145,53 +137,111 @@ static void drain_decoded(struct sink *sink)
 }
 
 /*
- * What the transport has.
+ * What the transport has. A frame is short, a packet long: its parts are found once. Copies are not
+ * checked as copy_to_iter() does it, for the bounds are those of the packet.
  */
 
-/* Bytes that are the application's as they are. */
-static int pass(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
+static void open_window(struct window *window, u32 start, u32 size, const void *bytes)
 {
-	int error = 0;
-
-	if (sink->way == TO_READY) {
-		int part = make_packet_ready(sink->t, skb, offset, size);
-
-		if (part < 0)
-			error = part;
-		else
-			size = part;
-	} else if (sink->way == TO_APPLICATION) {
-		error = skb_copy_datagram_iter(skb, offset, sink->to, size);
-	}
-	if (error) {
-		sink->error = error;
-		return 0;
-	}
-	l45_receive_passed(&sink->t->flow, size);
-	sink->room -= size;
-	sink->done += size;
-	return size;
+	window->start = start;
+	window->end = start + size;
+	window->bytes = bytes;
 }
 
-/* Bytes that the core must see; what they give is in the span. */
-static int decode(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
+/* The stretch with the byte at `offset`; the packet's own begins at `base`. */
+static bool find(struct window *window, struct sk_buff *skb, u32 base, u32 offset)
+{
+	const struct skb_shared_info *shared = skb_shinfo(skb);
+	u32 end = base + skb_headlen(skb);
+	struct sk_buff *next;
+
+	open_window(window, base, skb_headlen(skb), skb->data);
+	for (int i = 0; offset >= end && i < shared->nr_frags; i++) {
+		const skb_frag_t *frag = &shared->frags[i];
+
+		open_window(window, end, skb_frag_size(frag), skb_frag_address(frag));
+		end = window->end;
+	}
+	if (offset < end)
+		return true;
+	skb_walk_frags(skb, next)
+	{
+		if (offset < end + next->len)
+			return find(window, next, end, offset);
+		end += next->len;
+	}
+	return false;
+}
+
+/* The byte at `offset`, and how many lie behind it, of `size`; NULL: memory that cannot be read. */
+static const u8 *look_at(struct sink *sink, struct sk_buff *skb, u32 offset, u32 *size)
+{
+	struct window *window = &sink->window;
+
+	if ((offset < window->start || offset >= window->end) &&
+	    (!l45_is_readable(skb) || !find(window, skb, 0, offset)))
+		return NULL;
+	*size = min(*size, window->end - offset);
+	return window->bytes + (offset - window->start);
+}
+
+/* Bytes that are the application's as they are. */
+static int pass(struct sink *sink, const u8 *bytes, u32 size)
+{
+	u32 done = size;
+
+	if (sink->way == TO_READY)
+		done = make_bytes_ready(sink->t, bytes, size);
+	else if (sink->way == TO_APPLICATION)
+		done = _copy_to_iter(bytes, size, sink->to);
+	if (done < size)
+		sink->error = sink->way == TO_READY ? -ENOMEM : -EFAULT;
+	l45_receive_passed(&sink->t->flow, done);
+	sink->room -= done;
+	sink->done += done;
+	return done;
+}
+
+/* How many bytes the core can be shown without getting any of the application's in there: those
+ * would have to be kept. */
+static u32 needs(const struct l45_receiver *rx, const struct l45_flow *flow, const u8 *bytes,
+		 u32 size)
+{
+	struct l45_header header;
+
+	if (rx->part != L45_PART_HEADER || rx->got || size < L45_HEADER_SIZE)
+		return l45_receive_needs(flow);
+	header = l45_get_header(bytes);
+	return L45_HEADER_SIZE + header.head;
+}
+
+/* Bytes that the core must see; what they give is in the span. While it looks for a mark it gives
+ * some back as they are: of those it is shown a copy, which stays. */
+static int decode(struct sink *sink, const u8 *bytes, u32 size)
 {
 	struct l45_tcp *t = sink->t;
-	u32 needs = l45_receive_needs(&t->flow);
+	struct l45_receiver *rx = &t->flow.rx;
 	int used;
 
-	size = min3(size, (u32)sizeof(t->bounce), needs ? needs : (u32)sizeof(t->bounce));
-	if (skb_copy_bits(skb, offset, t->bounce, size))
-		return -EFAULT;
-	used = l45_receive(&t->flow, t->bounce, size, &t->span);
+	if (rx->state == L45_RECEIVE_FRAMED) {
+		size = min(size, needs(rx, &t->flow, bytes, size));
+		used = l45_receive(&t->flow, (u8 *)bytes, size, &t->span);
+	} else {
+		size = min_t(u32, size, sizeof(t->bounce));
+		memcpy(t->bounce, bytes, size);
+		used = l45_receive(&t->flow, t->bounce, size, &t->span);
+	}
 	if (used < 0) {
 		t->span.size = 0;
 		l45_tcp_break(t);
-		return used;
 	}
-	if (t->span.size)
-		t->tap.received = ktime_get_coarse_real_ns();
 	return used;
+}
+
+static void found_one(struct sink *sink)
+{
+	sink->done = 1;
+	sink->room = 0;
 }
 
 /* One step; returns how many of the transport's bytes it took. */
@@ -199,26 +249,29 @@ static int take_some(struct sink *sink, struct sk_buff *skb, u32 offset, u32 siz
 {
 	struct l45_tcp *t = sink->t;
 	u32 verbatim = l45_receive_verbatim(&t->flow);
+	const u8 *bytes = look_at(sink, skb, offset, &size);
 	int used;
 
-	if (verbatim) {
-		if (sink->way == ONLY_LOOK) {
-			sink->done = 1;
-			sink->room = 0;
-			return 0;
-		}
-		return pass(sink, skb, offset, min3(verbatim, size, sink->room));
+	if (!bytes) {
+		sink->error = -EFAULT;
+		return 0;
 	}
-	used = decode(sink, skb, offset, size);
+	if (verbatim) {
+		if (sink->way != ONLY_LOOK)
+			return pass(sink, bytes, min3(verbatim, size, sink->room));
+		found_one(sink);
+		return 0;
+	}
+	used = decode(sink, bytes, size);
 	if (used < 0) {
 		sink->error = used;
 		return 0;
 	}
-	if (sink->way == ONLY_LOOK && t->span.size) {
-		sink->done = 1;
-		sink->room = 0;
-	} else {
-		drain_decoded(sink);
+	if (t->span.size) {
+		if (sink->way == ONLY_LOOK)
+			found_one(sink);
+		else
+			drain_decoded(sink);
 	}
 	return used;
 }
@@ -230,6 +283,7 @@ static int take(read_descriptor_t *descriptor, struct sk_buff *skb, unsigned int
 	struct sink *sink = descriptor->arg.data;
 	u32 done = 0;
 
+	sink->window.end = 0; /* another packet */
 	while (done < size && sink->room && !sink->error)
 		done += take_some(sink, skb, offset + done, size - done);
 	descriptor->count = sink->room && !sink->error;
@@ -289,6 +343,8 @@ static void run(struct sink *sink)
 		end(sink);
 	if (!t->reset && is_all_taken(sk))
 		l45_tcp_tick(t);
+	if (t->draining && !t->flow.rx.in_use)
+		l45_tap_kick(&t->tap, 0);
 }
 
 int l45_tcp_read(struct l45_tcp *t, struct iov_iter *to, u32 room)
@@ -331,7 +387,7 @@ int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 room)
 	list_for_each_entry(chunk, &t->ready, node) {
 		u32 size = min(room - done, chunk->end - chunk->start), copied;
 
-		copied = to ? copy_to_iter(chunk->bytes + chunk->start, size, to) : size;
+		copied = to ? _copy_to_iter(chunk->bytes + chunk->start, size, to) : size;
 		done += copied;
 		if (copied < size)
 			return done ? done : -EFAULT;

@@ -53,26 +53,48 @@ static void take_room(struct l45_frame_train *train, struct page_frag *frag, u32
 	train->size += size;
 }
 
-/* Put bytes of ours (`from`), or else of the application, behind the train. */
-static int load(struct l45_tcp *t, const u8 *from, struct iov_iter *application, u32 size)
+/* Room for up to `*size` bytes at the train's end; NULL: there is no memory. */
+static u8 *room_at_end(struct l45_tcp *t, u32 *size)
 {
-	struct page_frag *frag;
-	u32 part;
-	u8 *to;
+	struct page_frag *frag = page_with_room(l45_sk(t));
+	u8 *room;
 
+	if (!frag || t->train.count == ARRAY_SIZE(t->train.pieces))
+		return NULL;
+	*size = min(*size, frag->size - frag->offset);
+	room = page_address(frag->page) + frag->offset;
+	take_room(&t->train, frag, *size);
+	return room;
+}
+
+/* Put bytes of ours behind the train. */
+static int load(struct l45_tcp *t, const u8 *from, u32 size)
+{
 	while (size) {
-		frag = page_with_room(l45_sk(t));
-		if (!frag || t->train.count == ARRAY_SIZE(t->train.pieces))
+		u32 part = size;
+		u8 *to = room_at_end(t, &part);
+
+		if (!to)
 			return -ENOMEM;
-		part = min(size, frag->size - frag->offset);
-		to = page_address(frag->page) + frag->offset;
-		if (from) {
-			memcpy(to, from, part);
-			from += part;
-		} else if (copy_from_iter(to, part, application) != part) {
+		memcpy(to, from, part);
+		from += part;
+		size -= part;
+	}
+	return 0;
+}
+
+/* Put bytes of the application behind the train. Not checked as copy_from_iter() does it, for each
+ * frame: the bounds are those of the page. */
+static int load_from(struct l45_tcp *t, struct iov_iter *application, u32 size)
+{
+	while (size) {
+		u32 part = size;
+		u8 *to = room_at_end(t, &part);
+
+		if (!to)
+			return -ENOMEM;
+		if (_copy_from_iter(to, part, application) != part)
 			return -EFAULT;
-		}
-		take_room(&t->train, frag, part);
 		size -= part;
 	}
 	return 0;
@@ -195,7 +217,7 @@ static void wake_later(struct l45_tcp *t)
 
 static int put_on_train(struct l45_tcp *t, const struct l45_frame *frame)
 {
-	int error = load(t, frame->head, NULL, frame->head_size);
+	int error = load(t, frame->head, frame->head_size);
 
 	if (error)
 		l45_tcp_break(t); /* the core has counted it as sent */
@@ -265,8 +287,8 @@ static int put_body(struct l45_tcp *t, const struct l45_frame *frame, struct iov
 	int error;
 
 	if (!frame->body)
-		return load(t, NULL, application, frame->body_size);
-	error = load(t, frame->body, NULL, frame->body_size);
+		return load_from(t, application, frame->body_size);
+	error = load(t, frame->body, frame->body_size);
 	iov_iter_advance(application, frame->taken);
 	return error;
 }
@@ -275,14 +297,10 @@ static int put_body(struct l45_tcp *t, const struct l45_frame *frame, struct iov
  * may go as they are. */
 static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, u8 *buffer)
 {
-	struct l45_frame frame = { .buffer = buffer };
+	struct l45_frame frame;
 	int error;
 
-	/* A frame that the core has made must be filled: so far its bytes can be read. */
-	t->flow.tx.limit = min_t(u32, size, OFFER);
-	t->flow.tx.limit -= fault_in_iov_iter_readable(application, t->flow.tx.limit);
-	if (!t->flow.tx.limit)
-		return -EFAULT;
+	frame.buffer = buffer;
 	error = l45_send(&t->flow, copy_some, application, size, &frame);
 	if (error == -EPIPE)
 		l45_tcp_break(t);
@@ -294,7 +312,6 @@ static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, 
 		t->granted = frame.body_size;
 		return 0;
 	}
-	t->tap.sent = ktime_get_coarse_real_ns();
 	if (put_on_train(t, &frame))
 		return -EPIPE;
 	error = put_body(t, &frame, application);
@@ -303,21 +320,30 @@ static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, 
 	return error ? error : frame.taken;
 }
 
-/* Fill a train; returns how many of the application's bytes are on it. */
+/* Fill a train; returns how many of the application's bytes are on it. A frame that the core has
+ * made must be filled, so it makes them of bytes that can be read. */
 static int fill(struct l45_tcp *t, struct msghdr *msg, u8 *buffer)
 {
 	int space = max(sk_stream_wspace(l45_sk(t)), 1), room = min(space, TRAIN_SIZE), done = 0;
+	u32 readable = min_t(size_t, msg_data_left(msg), TRAIN_SIZE);
 
-	while (msg_data_left(msg) && t->train.size < room && !is_full(&t->train)) {
+	readable -= fault_in_iov_iter_readable(&msg->msg_iter, readable);
+	if (!readable)
+		return -EFAULT;
+	while (readable && t->train.size < room && !is_full(&t->train)) {
 		u32 size = min_t(size_t, msg_data_left(msg), INT_MAX);
-		int taken = add_frame(t, &msg->msg_iter, size, buffer);
+		int taken;
 
+		t->flow.tx.limit = min_t(u32, readable, OFFER);
+		taken = add_frame(t, &msg->msg_iter, size, buffer);
 		if (taken <= 0)
 			return done ? done : taken;
 		done += taken;
+		readable -= taken;
 		if (t->not_before)
 			break;
 	}
+	t->tap.sent = ktime_get_coarse_real_ns();
 	return done;
 }
 
@@ -345,18 +371,42 @@ static bool is_more_to_come(const struct l45_tcp *t, struct msghdr *msg)
 	       sk_stream_wspace(l45_sk(t)) > 2 * (int)t->train.size + TRAIN_SIZE;
 }
 
+/* Who sends next on this processor takes the buffer of who sent last: a new one costs as much as it
+ * is long. */
+static DEFINE_PER_CPU(u8 *, spare_buffer);
+
+static u8 *take_buffer(void)
+{
+	u8 *buffer = this_cpu_xchg(spare_buffer, NULL);
+
+	return buffer ? buffer : kvmalloc(L45_WHOLE_MAX, GFP_KERNEL);
+}
+
+static void give_back(u8 *buffer)
+{
+	kvfree(this_cpu_xchg(spare_buffer, buffer));
+}
+
+void l45_tcp_free_buffers(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) kvfree(per_cpu(spare_buffer, cpu));
+}
+
 static int send_framed(struct l45_tcp *t, struct msghdr *msg)
 {
 	u8 *buffer = NULL;
 	int done, error;
 
 	if (l45_send_needs_buffer(&t->flow)) {
-		buffer = kvmalloc(L45_WHOLE_MAX, GFP_KERNEL);
+		buffer = take_buffer();
 		if (!buffer)
 			return -ENOBUFS;
 	}
 	done = fill(t, msg, buffer);
-	kvfree(buffer);
+	if (buffer)
+		give_back(buffer);
 	if (t->reset || is_early(t))
 		return done;
 	error = depart(t, is_more_to_come(t, msg) ? MSG_MORE : 0);

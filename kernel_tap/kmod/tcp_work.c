@@ -124,6 +124,7 @@ static u64 drain(struct l45_tcp *t, u64 now)
 {
 	u64 next = 0;
 
+	t->draining = false;
 	for (u32 i = t->flow.count; i > 0; i--) {
 		struct l45_attached_stream *attached = &t->flow.attached[i - 1];
 		const struct l45_instance *instance = attached->instance;
@@ -136,6 +137,7 @@ static u64 drain(struct l45_tcp *t, u64 now)
 				l45_tcp_let_go(t, attached);
 			continue;
 		}
+		t->draining = true;
 		if (now < until)
 			next = l45_earlier(next, until);
 		else
@@ -190,6 +192,19 @@ static void wake_application(struct l45_tcp *t, u32 news)
 		sk->sk_write_space(sk);
 }
 
+/* The peer's end may be here already, in front of the application's bytes or, when there is no more
+ * time, behind them. */
+static void look_for_end(struct l45_tcp *t)
+{
+	u64 now = ktime_get_ns();
+
+	drain(t, now);
+	if (t->flow.rx.end_until)
+		l45_tcp_make_ready(t, INT_MAX);
+	else if (t->draining || t->flow.rx.held)
+		l45_tcp_look(t);
+}
+
 /* Under the lock; returns whether the socket is customized no more. */
 static bool work(struct l45_tcp *t)
 {
@@ -200,12 +215,10 @@ static bool work(struct l45_tcp *t)
 	l45_tcp_sync(t);
 	if ((1 << l45_sk(t)->sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT))
 		l45_tcp_settle(t, &timeo);
+	look_for_end(t);
+	l45_tcp_tick(t);
 	now = ktime_get_ns();
 	wake_at(t, drain(t, now), now);
-	if (t->flow.rx.held || t->flow.rx.end_until)
-		l45_tcp_make_ready(t, t->ready_size + 1);
-	l45_tcp_tick(t);
-	drain(t, now);
 	wake_application(t, news);
 	if (!is_idle(t))
 		return false;
