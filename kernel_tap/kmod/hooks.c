@@ -110,18 +110,23 @@ static const struct proto_ops *serving(struct socket *sock)
 	return ops;
 }
 
+/* Nothing will be decided. */
+static void leave_to_kernel(struct socket *sock)
+{
+	lock_sock(sock->sk);
+	if (l45_is_lazy(sock))
+		l45_make_native(sock);
+	release_sock(sock->sk);
+}
+
 static int lazy_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
 {
 	const struct proto_ops *ops;
 	struct l45_call call;
 
 	l45_enter(&call);
-	if (msg->msg_flags & MSG_FASTOPEN && is_tcp(sock->sk)) {
-		lock_sock(sock->sk);
-		if (l45_is_lazy(sock))
-			l45_make_native(sock);
-		release_sock(sock->sk);
-	}
+	if (msg->msg_flags & MSG_FASTOPEN && is_tcp(sock->sk))
+		leave_to_kernel(sock);
 	ops = serving(sock);
 	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops) : ops->sendmsg(sock, msg, size));
 }
@@ -184,22 +189,28 @@ static int lazy_getsockopt(struct socket *sock, int level, int option, char __us
 					    : ops->getsockopt(sock, level, option, value, size));
 }
 
-/* What takes the socket's protocol away from under us leaves it to the kernel for good. */
+static bool takes_protocol_away(int level, int option)
+{
+	return (level == SOL_TCP && (option == TCP_ULP || option == TCP_REPAIR)) ||
+	       (level == SOL_IPV6 && option == IPV6_ADDRFORM);
+}
+
+/* What takes the socket's protocol away from under us is a use as well: a customized socket refuses
+ * it, any other is the kernel's from then on. */
 static int lazy_setsockopt(struct socket *sock, int level, int option, sockptr_t value,
 			   unsigned int size)
 {
+	const struct proto_ops *ops = l45_native_of(sock->sk);
 	struct l45_call call;
 
 	l45_enter(&call);
-	if ((level == SOL_TCP && (option == TCP_ULP || option == TCP_REPAIR)) ||
-	    (level == SOL_IPV6 && option == IPV6_ADDRFORM)) {
-		lock_sock(sock->sk);
-		if (l45_is_lazy(sock))
-			l45_make_native(sock);
-		release_sock(sock->sk);
+	if (takes_protocol_away(level, option)) {
+		ops = serving(sock);
+		if (!IS_ERR(ops))
+			leave_to_kernel(sock);
 	}
-	return l45_leave(&call,
-			 l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size));
+	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops)
+					    : ops->setsockopt(sock, level, option, value, size));
 }
 
 static int lazy_connect(struct socket *sock, struct sockaddr *address, int size, int flags)
