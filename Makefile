@@ -3,7 +3,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.l45-setup
-C_SOURCES = $(shell find kernel_tap bench -name '*.[ch]')
+C_SOURCES = $(shell find kernel_tap bench tests -name '*.[ch]')
 
 export PYTHON
 

@@ -94,10 +94,7 @@ def _modules(kernel: Kernel, as_built: bool) -> list[Path]:
     folder = ROOT / "build/kmod" / kernel.release
     if as_built:
         return kernels.modules_in(folder)
-    builds = [kernels.build_modules(kernel, folder)]
-    if kernels.has_programs():
-        builds.append(kernels.build_programs())
-    for build in builds:
+    for build in kernels.build_modules(kernel, folder), kernels.build_programs():
         if build.code:
             raise ChildProcessError(build.log)
     return kernels.modules_in(folder)

@@ -26,9 +26,8 @@ def build(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 @pytest.fixture(scope="session")
 def programs() -> None:
-    if kernels.has_programs():
-        built = kernels.build_programs()
-        assert built.code == 0, built.log
+    built = kernels.build_programs()
+    assert built.code == 0, built.log
 
 
 @pytest.fixture(scope="session")

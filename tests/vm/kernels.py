@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -82,7 +81,7 @@ def modules_in(folder: Path) -> list[Path]:
 def build_modules(kernel: Kernel, folder: Path) -> Build:
     """Build the tap and all modules, those of tests too; only what has changed if done before."""
     for path in (folder / "kmod").glob("*.[ch]"):  # the build takes whatever is there
-        if path.name not in os.listdir(KMOD) and not path.name.endswith(".mod.c"):
+        if not (KMOD / path.name).exists() and not path.name.endswith(".mod.c"):
             path.unlink()
     names = [path.parent.name for parent in MODULES for path in parent.glob("*/manifest.toml")]
     return _make(
@@ -93,10 +92,6 @@ def build_modules(kernel: Kernel, folder: Path) -> Build:
         f"MODULES={' '.join(map(str, MODULES))}",
         f"NAMES={' '.join(sorted(names))}",
     )
-
-
-def has_programs() -> bool:
-    return (ROOT / "tests/vm/programs/Makefile").exists()
 
 
 def build_programs() -> Build:

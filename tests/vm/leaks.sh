@@ -54,7 +54,7 @@ modules_left() {
 	for _ in 1 2 3; do # one may use another
 		for name in $(lsmod | awk '/^l45/ { print $1 }'); do
 			echo "module left: $(grep "^$name " /proc/modules)"
-			rmmod "$name"
+			timeout 30 rmmod "$name"
 		done
 	done
 }
