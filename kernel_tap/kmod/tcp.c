@@ -8,6 +8,7 @@
 #include "flow.h"
 #include "hooks.h"
 #include "tcp.h"
+#include "tcp_train.h"
 
 #ifndef TCP_ULP
 #define TCP_ULP 31
@@ -48,7 +49,7 @@ struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_own
 
 void l45_tcp_close(struct l45_tcp *t)
 {
-	l45_tcp_drop_train(t);
+	l45_train_drop(t);
 	l45_tcp_drop_ready(t);
 	l45_flow_close(&t->flow);
 	while (t->flow.count) {

@@ -66,7 +66,6 @@ bool l45_tcp_is_held(const struct l45_tcp *t);
 
 /* The socket is closing: hand over all that is left. */
 void l45_tcp_flush(struct l45_tcp *t);
-void l45_tcp_drop_train(struct l45_tcp *t);
 
 /* The module is unloaded. */
 void l45_tcp_free_buffers(void);

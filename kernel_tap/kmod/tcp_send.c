@@ -8,149 +8,13 @@
 #include "flow.h"
 #include "hooks.h"
 #include "tcp.h"
+#include "tcp_train.h"
 
 #define OFFER	   16384 /* bytes of the application that the core is offered at once */
 #define TRAIN_SIZE 32768 /* bytes that are made before they are handed over, about */
-/* Pieces that one more frame can need, where only single pages are to be had. */
-#define PIECES_OF_FRAME (L45_WHOLE_MAX / PAGE_SIZE + 4)
 
-/* As an application sees it that asks with poll(): in the queue of the transport there is room. */
+/* Until what the transport did not take is offered again, without its application. */
 #define RETRY_JIFFIES max(1, HZ / 100)
-
-/*
- * The train: frames that are made, in pages.
- */
-
-static bool is_full(const struct l45_frame_train *train)
-{
-	return train->count > ARRAY_SIZE(train->pieces) - PIECES_OF_FRAME;
-}
-
-/* The task's (or the socket's) page, with room at its end, as the transport fills it itself. */
-static struct page_frag *page_with_room(struct sock *sk)
-{
-	struct page_frag *frag = sk_page_frag(sk);
-
-	return sk_page_frag_refill(sk, frag) ? frag : NULL;
-}
-
-/* `size` bytes of the page now belong to the train. */
-static void take_room(struct l45_frame_train *train, struct page_frag *frag, u32 size)
-{
-	struct bio_vec *last = train->count ? &train->pieces[train->count - 1] : NULL;
-
-	if (last && last->bv_page == frag->page && last->bv_offset + last->bv_len == frag->offset) {
-		last->bv_len += size;
-	} else {
-		get_page(frag->page);
-		train->pieces[train->count++] = (struct bio_vec){
-			.bv_page = frag->page,
-			.bv_offset = frag->offset,
-			.bv_len = size,
-		};
-	}
-	frag->offset += size;
-	train->size += size;
-}
-
-/* Room for up to `*size` bytes at the train's end; NULL: there is no memory. */
-static u8 *room_at_end(struct l45_tcp *t, u32 *size)
-{
-	struct page_frag *frag = page_with_room(l45_sk(t));
-	u8 *room;
-
-	if (!frag || t->train.count == ARRAY_SIZE(t->train.pieces))
-		return NULL;
-	*size = min(*size, frag->size - frag->offset);
-	room = page_address(frag->page) + frag->offset;
-	take_room(&t->train, frag, *size);
-	return room;
-}
-
-/* Put bytes of ours behind the train. */
-static int load(struct l45_tcp *t, const u8 *from, u32 size)
-{
-	while (size) {
-		u32 part = size;
-		u8 *to = room_at_end(t, &part);
-
-		if (!to)
-			return -ENOMEM;
-		memcpy(to, from, part);
-		from += part;
-		size -= part;
-	}
-	return 0;
-}
-
-/* Put bytes of the application behind the train. Not checked as copy_from_iter() does it, for each
- * frame: the bounds are those of the page. */
-static int load_from(struct l45_tcp *t, struct iov_iter *application, u32 size)
-{
-	while (size) {
-		u32 part = size;
-		u8 *to = room_at_end(t, &part);
-
-		if (!to)
-			return -ENOMEM;
-		if (_copy_from_iter(to, part, application) != part)
-			return -EFAULT;
-		size -= part;
-	}
-	return 0;
-}
-
-void l45_tcp_drop_train(struct l45_tcp *t)
-{
-	struct l45_frame_train *train = &t->train;
-
-	while (train->first < train->count)
-		put_page(train->pieces[train->first++].bv_page);
-	train->first = train->count = train->size = 0;
-}
-
-static void forget_sent(struct l45_frame_train *train, u32 size)
-{
-	train->size -= size;
-	while (size) {
-		struct bio_vec *piece = &train->pieces[train->first];
-		u32 part = min(size, piece->bv_len);
-
-		piece->bv_offset += part;
-		piece->bv_len -= part;
-		size -= part;
-		if (!piece->bv_len) {
-			put_page(piece->bv_page);
-			train->first++;
-		}
-	}
-	if (!train->size)
-		train->first = train->count = 0;
-}
-
-/* Hand over what the transport takes. A frame must not be cut by a full queue: for as long as this
- * lasts there is room. -EAGAIN: some is left, for there is no memory, or TCP_NOTSENT_LOWAT holds.
- */
-static int depart(struct l45_tcp *t, int flags)
-{
-	struct l45_frame_train *train = &t->train;
-	struct sock *sk = l45_sk(t);
-	int limit = READ_ONCE(sk->sk_sndbuf), raised = limit + 4 * L45_WHOLE_MAX + train->size,
-	    sent;
-
-	if (!train->size)
-		return 0;
-	raised = max(raised, READ_ONCE(sk->sk_wmem_queued) + raised);
-	WRITE_ONCE(sk->sk_sndbuf, raised);
-	sent = l45_send_pages(sk, train->pieces + train->first, train->count - train->first,
-			      train->size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sk->sk_sndbuf == raised) /* else the transport, short of memory, made it smaller */
-		WRITE_ONCE(sk->sk_sndbuf, limit);
-	if (sent < 0)
-		return sent;
-	forget_sent(train, sent);
-	return train->size ? -EAGAIN : 0;
-}
 
 /*
  * Waiting.
@@ -217,7 +81,7 @@ static void wake_later(struct l45_tcp *t)
 
 static int put_on_train(struct l45_tcp *t, const struct l45_frame *frame)
 {
-	int error = load(t, frame->head, frame->head_size);
+	int error = l45_train_load(t, frame->head, frame->head_size);
 
 	if (error)
 		l45_tcp_break(t); /* the core has counted it as sent */
@@ -252,7 +116,7 @@ static int settled(struct l45_tcp *t, long *timeo)
 		if (!t->train.size)
 			error = add_control(t);
 		if (!error)
-			error = depart(t, 0);
+			error = l45_train_depart(t, 0);
 		if (error == -EAGAIN && *timeo)
 			error = sk_stream_wait_memory(l45_sk(t), timeo) ?: -EAGAIN;
 		else if (error)
@@ -287,8 +151,8 @@ static int put_body(struct l45_tcp *t, const struct l45_frame *frame, struct iov
 	int error;
 
 	if (!frame->body)
-		return load_from(t, application, frame->body_size);
-	error = load(t, frame->body, frame->body_size);
+		return l45_train_load_from(t, application, frame->body_size);
+	error = l45_train_load(t, frame->body, frame->body_size);
 	iov_iter_advance(application, frame->taken);
 	return error;
 }
@@ -330,7 +194,7 @@ static int fill(struct l45_tcp *t, struct msghdr *msg, u8 *buffer)
 	readable -= fault_in_iov_iter_readable(&msg->msg_iter, readable);
 	if (!readable)
 		return -EFAULT;
-	while (readable && t->train.size < room && !is_full(&t->train)) {
+	while (readable && t->train.size < room && !l45_train_is_full(&t->train)) {
 		u32 size = min_t(size_t, msg_data_left(msg), INT_MAX);
 		int taken;
 
@@ -409,7 +273,7 @@ static int send_framed(struct l45_tcp *t, struct msghdr *msg)
 		give_back(buffer);
 	if (t->reset || is_early(t))
 		return done;
-	error = depart(t, is_more_to_come(t, msg) ? MSG_MORE : 0);
+	error = l45_train_depart(t, is_more_to_come(t, msg) ? MSG_MORE : 0);
 	if (error && error != -EAGAIN)
 		return error;
 	return done;
@@ -544,7 +408,7 @@ void l45_tcp_flush(struct l45_tcp *t)
 
 	t->not_before = 0;
 	while (t->train.size && !t->reset && timeo) {
-		int error = depart(t, 0);
+		int error = l45_train_depart(t, 0);
 
 		if (error == -EAGAIN)
 			error = sk_stream_wait_memory(l45_sk(t), &timeo);

@@ -9,6 +9,7 @@
 #include "flow.h"
 #include "hooks.h"
 #include "tcp.h"
+#include "tcp_train.h"
 
 /*
  * A new set.
@@ -255,7 +256,7 @@ bool l45_tcp_work(struct l45_tcp *t)
 void l45_tcp_finish(struct l45_tcp *t)
 {
 	if (sock_flag(l45_sk(t), SOCK_LINGER) && !l45_sk(t)->sk_lingertime)
-		l45_tcp_drop_train(t);
+		l45_train_drop(t);
 	else
 		l45_tcp_flush(t);
 	if (l45_tcp_decoded(t))

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The train of a customized TCP socket: frames that are made, in pages. It departs when it is long
+ * enough; what the transport does not take then waits, and nothing overtakes it.
+ *
+ * All under lock_sock().
+ */
+#ifndef L45_KMOD_TCP_TRAIN_H
+#define L45_KMOD_TCP_TRAIN_H
+
+#include "l45.h"
+
+/* Whether there is room for one more frame. */
+bool l45_train_is_full(const struct l45_frame_train *train);
+
+/* Put bytes of ours, or of the application, at its end. -ENOMEM; -EFAULT: the application's cannot
+ * be read. Some of them may be there then. */
+int l45_train_load(struct l45_tcp *t, const u8 *from, u32 size);
+int l45_train_load_from(struct l45_tcp *t, struct iov_iter *application, u32 size);
+
+/* Hand over what the transport takes; `flags`: MSG_MORE. 0: all. -EAGAIN: some is left, for there
+ * is no memory, or TCP_NOTSENT_LOWAT holds. */
+int l45_train_depart(struct l45_tcp *t, int flags);
+
+void l45_train_drop(struct l45_tcp *t);
+
+#endif
