@@ -32,7 +32,7 @@ struct fuzzer {
 static uint32_t rnd(struct fuzzer *fuzzer, uint32_t below)
 {
 	fuzzer->random = pattern_mix(fuzzer->random);
-	return (fuzzer->random >> 16) % below;
+	return below ? (fuzzer->random >> 16) % below : 0;
 }
 
 static bool chance(struct fuzzer *fuzzer, uint32_t of)
