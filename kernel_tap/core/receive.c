@@ -44,6 +44,14 @@ static void expect_rest(struct l45_receiver *rx, __u32 size)
 	rx->part = size ? L45_PART_REST : L45_PART_HEADER;
 }
 
+static void count_received(struct l45_flow *flow, __u32 size)
+{
+	struct l45_counts *counts = &l45_flow_find(flow, flow->rx.in_use)->counts;
+
+	counts->received++;
+	counts->received_bytes += size;
+}
+
 static int begin_data(struct l45_flow *flow, struct l45_header header)
 {
 	struct l45_receiver *rx = &flow->rx;
@@ -52,6 +60,8 @@ static int begin_data(struct l45_flow *flow, struct l45_header header)
 		expect_rest(rx, header.length - header.head);
 		if (header.head)
 			rx->part = L45_PART_HEAD;
+		else
+			count_received(flow, header.length);
 		return 0;
 	}
 	if (header.head)
@@ -122,8 +132,7 @@ static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 		attached->counts.errors++;
 		return l45_receive_broken(flow, L45_FAULT_MODULE);
 	}
-	attached->counts.received++;
-	attached->counts.received_bytes += l45_len(&msg);
+	count_received(flow, l45_len(&msg));
 	l45_give(app, l45_at(&msg, 0), msg.visible);
 	return 0;
 }

@@ -326,6 +326,14 @@ static void take_given(struct sink *sink)
 	drain_decoded(sink);
 }
 
+/* At a peer's urgent byte, which no frame can have. */
+static bool is_stuck(const struct sink *sink)
+{
+	struct sock *sk = l45_sk(sink->t);
+
+	return sink->room && !sink->error && !is_all_taken(sk) && tcp_sk(sk)->urg_data;
+}
+
 static void run(struct sink *sink)
 {
 	struct l45_tcp *t = sink->t;
@@ -337,8 +345,8 @@ static void run(struct sink *sink)
 	drain_decoded(sink);
 	if (sink->room && !sink->error)
 		take_given(sink);
-	if (sink->room && !sink->error && sk->sk_state != TCP_LISTEN)
-		tcp_read_sock(sk, &descriptor, take);
+	if (sink->room && !sink->error && !tcp_read_sock(sk, &descriptor, take) && is_stuck(sink))
+		l45_tcp_break(t);
 	if (sink->room && !sink->error && !t->ended && sock_flag(sk, SOCK_DONE) && is_all_taken(sk))
 		end(sink);
 	if (!t->reset && is_all_taken(sk))
