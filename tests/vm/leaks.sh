@@ -50,12 +50,13 @@ processes() {
 	done
 }
 
+# A module that customizes cannot go.
 modules_left() {
-	for _ in 1 2 3; do # one may use another
-		for name in $(lsmod | awk '/^l45/ { print $1 }'); do
-			echo "module left: $(grep "^$name " /proc/modules)"
-			timeout 30 rmmod "$name"
-		done
+	[ -e /sys/module/l45 ] || return 0
+	lsmod | awk '/^l45/ { print "module left: " $0 }'
+	"$PROGRAMS/l45-set" none drain=0 >/dev/null
+	for name in $(lsmod | awk '/^l45_/ { print $1 }') l45; do
+		timeout 30 rmmod "$name"
 	done
 }
 
