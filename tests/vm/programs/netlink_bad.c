@@ -19,6 +19,7 @@ struct bad {
 	const void *data;
 	int size; /* OMIT */
 	int error;
+	const struct bad *also; /* another one that differs */
 };
 
 #define OMIT	      (-1)
@@ -106,22 +107,23 @@ static const struct bad rights[] = {
 
 #define COUNT(array) (int)(sizeof(array) / sizeof(*(array)))
 
-static void put_level(struct nl_request *request, enum level level, const struct bad *bad)
+/* Whether the request has this attribute as a right one has it. */
+static bool is_right(const struct bad *bad, enum level level, uint16_t type)
 {
-	for (int i = 0; i < COUNT(rights); i++) {
-		if (rights[i].level != level)
-			continue;
-		if (bad && bad->level == level && bad->type == rights[i].type)
-			continue;
-		nl_put(request, rights[i].type, rights[i].data, rights[i].size);
-	}
-	if (bad && bad->level == level && bad->size != OMIT)
-		nl_put(request, bad->type, bad->data, bad->size);
+	for (; bad; bad = bad->also)
+		if (bad->level == level && bad->type == type)
+			return false;
+	return true;
 }
 
-static bool has(const struct bad *bad, enum level level, uint16_t type)
+static void put_level(struct nl_request *request, enum level level, const struct bad *bad)
 {
-	return !bad || bad->level != level || bad->type != type;
+	for (int i = 0; i < COUNT(rights); i++)
+		if (rights[i].level == level && is_right(bad, level, rights[i].type))
+			nl_put(request, rights[i].type, rights[i].data, rights[i].size);
+	for (; bad; bad = bad->also)
+		if (bad->level == level && bad->size != OMIT)
+			nl_put(request, bad->type, bad->data, bad->size);
 }
 
 static void put_customization(struct nl_request *request, const struct bad *bad)
@@ -129,7 +131,7 @@ static void put_customization(struct nl_request *request, const struct bad *bad)
 	size_t nest = nl_nest(request, L45_A_CUSTOMIZATION), match;
 
 	put_level(request, CUSTOMIZATION, bad);
-	if (has(bad, CUSTOMIZATION, L45_C_MATCH)) {
+	if (is_right(bad, CUSTOMIZATION, L45_C_MATCH)) {
 		match = nl_nest(request, L45_C_MATCH);
 		put_level(request, MATCH, bad);
 		nl_nest_end(request, match);
@@ -142,7 +144,7 @@ static void build(struct tap *tap, struct nl_request *request, const struct bad 
 	size_t nest;
 
 	nl_begin(request, tap->family, 0, L45_CMD_APPLY, L45_GENL_VERSION);
-	if (has(bad, TOP, L45_A_SET)) {
+	if (is_right(bad, TOP, L45_A_SET)) {
 		nest = nl_nest(request, L45_A_SET);
 		put_customization(request, bad);
 		nl_nest_end(request, nest);
@@ -163,8 +165,7 @@ static bool refused(struct tap *tap, struct nl_request *request, const char *nam
 }
 
 /* Two customizations that cannot be in one set; the second differs from the first so. */
-static bool clash(struct tap *tap, const char *name, const struct bad *differs, int copies,
-		  int error)
+static bool clash(struct tap *tap, const char *name, const struct bad *differs, int error)
 {
 	struct nl_request request;
 	size_t nest;
@@ -172,10 +173,25 @@ static bool clash(struct tap *tap, const char *name, const struct bad *differs, 
 	nl_begin(&request, tap->family, 0, L45_CMD_APPLY, L45_GENL_VERSION);
 	nest = nl_nest(&request, L45_A_SET);
 	put_customization(&request, NULL);
-	for (int i = 0; i < copies; i++)
-		put_customization(&request, differs);
+	put_customization(&request, differs);
 	nl_nest_end(&request, nest);
 	return refused(tap, &request, name, error);
+}
+
+static bool too_many(struct tap *tap)
+{
+	struct tap_customization one = { .code = BAD_STREAM_CODE,
+					 .match.protocol = IPPROTO_TCP,
+					 .match.process = "nobody" };
+	struct nl_request request;
+	size_t nest;
+
+	nl_begin(&request, tap->family, 0, L45_CMD_APPLY, L45_GENL_VERSION);
+	nest = nl_nest(&request, L45_A_SET);
+	for (; one.id[0] <= L45_SET_SIZE_MAX; one.id[0]++)
+		tap_put(&request, &one);
+	nl_nest_end(&request, nest);
+	return refused(tap, &request, "17 customizations", ENOSPC);
 }
 
 static bool bad_shape(struct tap *tap, const char *name, int shape)
@@ -221,15 +237,19 @@ static bool bad_challenge(struct tap *tap, const char *name, int id, int nonce, 
 
 static int try_others(struct tap *tap)
 {
-	static const struct bad another_id = { "", CUSTOMIZATION, L45_C_ID,
-					       TEXT("another id 16 b."), 0 };
+	static const struct bad another_token = { "", CUSTOMIZATION, L45_C_TOKEN, TEXT("another."),
+						  0 };
+	static const struct bad another_id = { "",	 CUSTOMIZATION,
+					       L45_C_ID, TEXT("another id 16 b."),
+					       0,	 &another_token };
 	static const struct bad another_key = { "", CUSTOMIZATION, L45_C_KEY,
 						TEXT("another key of just 32 bytes, ok"), 0 };
 	int failed = 0;
 
-	failed += !clash(tap, "the same id twice", NULL, 1, EEXIST);
-	failed += !clash(tap, "the same id with another key", &another_key, 1, EEXIST);
-	failed += !clash(tap, "the same epoch twice", &another_id, 1, EEXIST);
+	failed += !clash(tap, "the same id twice", NULL, EEXIST);
+	failed += !clash(tap, "the same id with another key", &another_key, EEXIST);
+	failed += !clash(tap, "the same epoch with another token", &another_id, EEXIST);
+	failed += !too_many(tap);
 	failed += !bad_shape(tap, "a set that is not marked as nested", 0);
 	failed += !bad_shape(tap, "a set longer than the message", 1);
 	failed += !bad_shape(tap, "a set shorter than its header", 2);

@@ -219,10 +219,10 @@ static void summarize(void)
 		datagrams += shared->slots[i].datagrams;
 		bytes += shared->slots[i].bytes;
 	}
-	printf("stress connections=%lu bytes=%lu datagrams=%lu applies=%lu kills=%lu "
+	printf("stress connections=%lu bytes=%lu restored=%lu datagrams=%lu applies=%lu kills=%lu "
 	       "ended_by_kill=%lu ended_on_purpose=%lu ended_at_deadline=%lu\n",
-	       connections, bytes, datagrams, sets_applied(), kills, shared->resets[BY_KILL],
-	       shared->resets[BY_PURPOSE], shared->resets[BY_DEADLINE]);
+	       connections, bytes, sets_restored(), datagrams, sets_applied(), kills,
+	       shared->resets[BY_KILL], shared->resets[BY_PURPOSE], shared->resets[BY_DEADLINE]);
 }
 
 int main(int count, char **words)

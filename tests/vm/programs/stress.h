@@ -110,5 +110,7 @@ void sets_open(uint64_t seed);
 void sets_change(void);
 void sets_close(void);
 unsigned long sets_applied(void);
+/* Bytes that were customized and restored, by the tap's count. */
+uint64_t sets_restored(void);
 
 #endif

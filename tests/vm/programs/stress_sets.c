@@ -19,6 +19,7 @@ static struct random random_state;
 static struct tap_customization members[MEMBERS_MAX];
 static unsigned int count;
 static unsigned long applied;
+static uint64_t restored;
 static uint16_t next_epoch = 1;
 
 static const char *const codes[] = { "l45_stream_tag", "l45_stream_tag", "l45_stream_xor",
@@ -106,12 +107,29 @@ static void note_revoke(uint32_t drain_ms)
 	__atomic_store_n(&shared->revokes, place + 1, __ATOMIC_SEQ_CST);
 }
 
+/* What a customization has restored, before it goes. */
+static int sum_bytes(void *context, uint8_t command, struct nl_row row)
+{
+	struct nl_attribute customization, id, counters, bytes;
+
+	(void)command;
+	if (nl_find(row, L45_A_CUSTOMIZATION, &customization) &&
+	    nl_find(nl_inside(&customization), L45_C_ID, &id) &&
+	    !memcmp(id.data, context, TAP_ID_SIZE) &&
+	    nl_find(nl_inside(&customization), L45_C_COUNTERS, &counters) &&
+	    nl_find(nl_inside(&counters), L45_N_RECEIVED_BYTES, &bytes))
+		restored += nl_number(&bytes);
+	return 0;
+}
+
 static void take_away(unsigned int which)
 {
-	static const uint32_t drains[] = { 0, 3, 50, 500, DRAIN_LONG };
+	static const uint32_t drains[] = { 0, 0, 3, 50, DRAIN_LONG };
 	uint32_t drain = drains[rnd(&random_state, 5)];
 
-	if (members[which].flags & SEND && !chance(&random_state, 3)) {
+	if (tap_dump(&tap, L45_CMD_GET_CUSTOMIZATIONS, sum_bytes, members[which].id))
+		failed("a dump was refused: %s", tap.reason);
+	if (members[which].flags & SEND && chance(&random_state, 2)) {
 		members[which].flags &= ~SEND;
 		apply(DRAIN_LONG);
 		sleep_us(rnd(&random_state, 200000));
@@ -174,9 +192,14 @@ void sets_open(uint64_t seed)
 
 void sets_close(void)
 {
-	count = 0;
-	apply(0);
+	while (count)
+		take_away(count - 1);
 	tap_close(&tap);
+}
+
+uint64_t sets_restored(void)
+{
+	return restored;
 }
 
 unsigned long sets_applied(void)
