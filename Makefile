@@ -8,7 +8,7 @@ C_SOURCES = $(shell find kernel_tap bench tests -name '*.[ch]')
 export PYTHON
 
 .PHONY: help setup system build user demo lab test test-vm debug-kernel stress-vm \
-	lint unit fuzz bench-core clean
+	lint unit fuzz bench-core bench-tap clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,8 +69,14 @@ lint: setup ## ruff, mypy, clang-format, luacheck
 	@echo "lint: clean"
 
 bench-core: user ## Measure the stream core and the modules in user space, beside memcpy
-	@$(MAKE) --no-print-directory -s -C bench
+	@$(MAKE) --no-print-directory -s -C bench core
 	@$(BIN)/python -m bench.core
+
+bench-tap: setup ## Measure the taps beside a kernel without any, here or in QEMU (root)
+	@setup/system.sh setup/vm-packages.txt
+	@setup/system.sh setup/bench-packages.txt
+	@$(MAKE) --no-print-directory -s -C bench tap
+	@$(BIN)/python -m bench.tap
 
 # FUZZ_SECONDS says it in seconds.
 HOURS ?= 1

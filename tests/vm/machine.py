@@ -97,6 +97,8 @@ class Guest:
     modules: Sequence[Path]
     environment: Mapping[str, str]
     check_seconds: int = CHECK_SECONDS
+    options: Sequence[str] = ()
+    """Of QEMU, besides; the last of a kind counts."""
 
 
 @contextmanager
@@ -109,6 +111,7 @@ def running(guest: Guest, share: Path) -> Iterator[subprocess.Popen[bytes]]:
     (share / "start").write_text(_start(guest))
     command = [
         *_qemu(guest.accel, guest.kernel, share / "console", f"{PATIENCE} {COUNTED}"),
+        *guest.options,
         *("-initrd", archive),
         *_folder("machine", Path("/"), ",readonly=on"),
         *_folder("results", share),
