@@ -71,6 +71,8 @@ class CustomizationView(BaseModel):
     side: Side
     module: str
     target: Target
+    kernel: str | None
+    """The kernel release that it is compiled for; None where that does not matter."""
     digest: str | None
     match: Match
     priority: int
@@ -79,6 +81,8 @@ class CustomizationView(BaseModel):
     """What the host says; None while it says nothing of this customization."""
     send_wanted: bool
     send: bool | None
+    flows: int | None
+    """Sockets that have it; None where the host does not say."""
     counters: Counters | None
     error: str | None
 

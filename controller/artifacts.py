@@ -34,7 +34,7 @@ class ArtifactStore:
             data = self._path(digest).read_bytes()
         except OSError:
             return None
-        artifact = Artifact(row.name, row.version, row.target, data)
+        artifact = Artifact(row.name, row.version, row.target, data, row.kernel)
         return artifact if artifact.digest == digest else None
 
     def message(self, digest: str) -> ArtifactData | None:
@@ -58,6 +58,7 @@ class ArtifactStore:
                     name=artifact.name,
                     version=artifact.version,
                     target=artifact.target,
+                    kernel=artifact.kernel,
                 )
             )
             session.flush()

@@ -1,24 +1,27 @@
-"""Compiles modules for the target `bpf`, and names what a compilation depends on.
+"""Compiles modules, and names what a compilation depends on.
 
 The build key is a hash over everything that goes in: the module's sources, the SDK's, the
-compiler's version, the flags. The same key is never built twice, and no path of this machine gets
-into the output: the same sources give the same digest wherever they lie.
+compiler's version, the flags, for a kernel module the kernel's headers. The same key is never
+built twice, and no path of this machine gets into the output: the same sources give the same
+digest wherever they lie.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import re
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.plan import Platform
 from wire.frames import MAX_FRAME
 from wire.manifest import Manifest, ManifestError, load
 
-COMPILER = "clang"
-STRIP = "llvm-strip"
-FLAGS = (
+BPF_FLAGS = (
     "-O2",
     "-g",
     "-target",
@@ -36,12 +39,21 @@ FLAGS = (
 )
 """Relative to the SDK's folder, in which the compiler runs."""
 
+COMPILERS = {"bpf": "clang", "kmod": "gcc"}
+SDK_FOLDERS = {"bpf": ("include", "bpf", "core"), "kmod": ("include", "kmod", "core")}
+
+TAG_LENGTH = 12
+"""Digits of the build key that stand in a kernel module's name."""
+
 MAX_OBJECT = MAX_FRAME - 64 * 1024
 """Bytes of object code that one message can carry to a host."""
 
-SDK_FOLDERS = ("include", "bpf", "core")
+HEADERS = Path("/lib/modules")
+HEADER_FILES = (".config", "Module.symvers")
+"""What of a kernel's headers tells one build of a release from another."""
+
 WORDS_KEPT = 2000
-"""Characters of a compiler's message that go into an error."""
+"""Characters of a compiler's message that go into an error: its last ones."""
 
 
 class BuildError(RuntimeError):
@@ -56,6 +68,8 @@ class Builder:
     sdk: Path
     time_limit: float
     """Seconds for one command."""
+    headers: Path = HEADERS
+    """Has a folder for each kernel release, in which `build` leads to its headers."""
 
     def manifest(self, module: str) -> Manifest:
         """Return the manifest as it is now; raises BuildError."""
@@ -64,30 +78,81 @@ class Builder:
         except ManifestError as error:
             raise BuildError(str(error)) from error
 
-    async def key(self, module: str) -> str:
+    async def key(self, module: str, platform: Platform) -> str:
         """Return the hash of everything that the output depends on; raises BuildError."""
-        version = await _run([COMPILER, "--version"], self.sdk, self.time_limit)
+        version = await self._run([COMPILERS[platform.target], "--version"])
         digest = hashlib.sha256()
-        for part in ("l45-build-1", version, *FLAGS):
+        for part in ("l45-build-2", str(platform), version, *BPF_FLAGS):
             digest.update(part.encode() + b"\0")
         sources = [(self.modules, self.modules / module)]
-        sources += [(self.sdk, self.sdk / folder) for folder in SDK_FOLDERS]
+        sources += [(self.sdk, self.sdk / folder) for folder in SDK_FOLDERS[platform.target]]
         for root, folder in sources:
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-                digest.update(f"{path.relative_to(root)} {content}".encode() + b"\0")
+                digest.update(f"{path.relative_to(root)} {_content(path)}".encode() + b"\0")
+        if platform.target == "kmod":
+            for path in (self._headers(platform) / name for name in HEADER_FILES):
+                digest.update(f"{path.name} {_content(path)}".encode() + b"\0")
         return digest.hexdigest()
 
-    async def compile(self, module: str) -> bytes:
-        """Return the object code of a module; raises BuildError."""
-        source = self.modules / module / "module.c"
-        with tempfile.TemporaryDirectory(prefix="l45-build-") as folder:
-            output = Path(folder) / "module.o"
-            maps = [f"-ffile-prefix-map={self.modules}=modules", f"-ffile-prefix-map={self.sdk}=."]
-            command = [COMPILER, *FLAGS, *maps, "-c", str(source), "-o", str(output)]
-            await _run(command, self.sdk, self.time_limit)
-            await _run([STRIP, "-g", str(output)], self.sdk, self.time_limit)
+    async def compile(self, module: str, platform: Platform, key: str) -> bytes:
+        """Return the object code of a module, named after its build key; raises BuildError."""
+        with tempfile.TemporaryDirectory(prefix="l45-build-") as name:
+            folder = Path(name)
+            if platform.target == "kmod":
+                output = await self._compile_kmod(module, platform, key, folder)
+            else:
+                output = await self._compile_bpf(module, folder)
             return _sendable(output.read_bytes())
+
+    async def _compile_bpf(self, module: str, folder: Path) -> Path:
+        output = folder / "module.o"
+        maps = [f"-ffile-prefix-map={self.modules}=modules", f"-ffile-prefix-map={self.sdk}=."]
+        source = self.modules / module / "module.c"
+        await self._run(["clang", *BPF_FLAGS, *maps, "-c", str(source), "-o", str(output)])
+        await self._run(["llvm-strip", "-g", str(output)])
+        return output
+
+    async def _compile_kmod(self, module: str, platform: Platform, key: str, folder: Path) -> Path:
+        """Have Kbuild compile a module, and l45.ko, whose symbols it needs, beside it."""
+        tag = key[:TAG_LENGTH]
+        settings = {
+            "KERNEL": platform.kernel,
+            "KDIR": self._headers(platform),
+            "OUT": folder,
+            "MODULES": self.modules,
+            "NAMES": module,
+            "TAG": tag,
+            "KCFLAGS": f"-ffile-prefix-map={folder}=.",
+        }
+        values = [f"{name}={value}" for name, value in settings.items()]
+        await self._run(["make", "-C", str(self.sdk / "kmod"), *values])
+        output = folder / "kmod" / f"l45_{module}_{tag}.ko"
+        # Its types go too: pahole's threads write them in any order, and nobody reads them.
+        await self._run(["strip", "--strip-debug", "--remove-section=.BTF*", str(output)])
+        return output
+
+    def _headers(self, platform: Platform) -> Path:
+        """Return the folder of a kernel's headers; raises BuildError where they are not here.
+
+        The release is what a host said: it must not lead anywhere else.
+        """
+        release = platform.kernel or ""
+        if not re.fullmatch(r"[0-9][A-Za-z0-9.+~_-]{0,63}", release):
+            raise BuildError(f"{release!r} is not the release of a kernel")
+        folder = self.headers / release / "build"
+        if not all((folder / name).is_file() for name in HEADER_FILES):
+            raise BuildError(
+                f"no headers of kernel {release} at the NCO ({folder}): a module for it cannot be "
+                f"compiled; `apt-get install linux-headers-{release}`, then apply the intent again"
+            )
+        return folder
+
+    async def _run(self, command: list[str]) -> str:
+        return await run(command, self.sdk, self.time_limit)
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sendable(code: bytes) -> bytes:
@@ -98,7 +163,7 @@ def _sendable(code: bytes) -> bytes:
     return code
 
 
-async def _run(command: list[str], folder: Path, time_limit: float) -> str:
+async def run(command: list[str], folder: Path, time_limit: float) -> str:
     """Run a command to its end; return what it printed. Raises BuildError."""
     try:
         process = await asyncio.create_subprocess_exec(
@@ -107,6 +172,7 @@ async def _run(command: list[str], folder: Path, time_limit: float) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )
     except OSError as error:
         raise BuildError(f"cannot run {command[0]}: {error}; `make setup` installs it") from error
@@ -116,9 +182,9 @@ async def _run(command: list[str], folder: Path, time_limit: float) -> str:
         raise BuildError(f"{command[0]} did not end within {time_limit:g} s") from error
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # make's compilers too
             await process.wait()
     words = printed.decode(errors="replace")
     if process.returncode != 0:
-        raise BuildError(f"{command[0]} failed:\n{words[:WORDS_KEPT].strip()}")
+        raise BuildError(f"{command[0]} failed:\n{words.strip()[-WORDS_KEPT:]}")
     return words

@@ -22,12 +22,25 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from controller.config import ConfigError
 from controller.intent import Intent
 from controller.phases import OVER, Phase, checked
-from controller.plan import HostFacts, Plan, Planned, Side
+from controller.plan import HostFacts, Plan, Planned, Platform, Side
 from controller.switch_link import Mirror
 from wire.match import Match
 from wire.messages import Hello, Target
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE artifact ADD COLUMN kernel VARCHAR",
+        "ALTER TABLE customization ADD COLUMN kernel VARCHAR",
+        "ALTER TABLE customization ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE customization ADD COLUMN token BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE customization ADD COLUMN key BLOB NOT NULL DEFAULT x''",
+    ),
+}
+"""What makes a database of this version one of the next; new tables are made anyway."""
+
+EPOCHS = 1 << 16
 
 
 class Base(DeclarativeBase):
@@ -65,8 +78,9 @@ class HostRow(Base):
         return HostFacts(
             name=self.name,
             addresses=tuple(self.addresses),
-            targets=frozenset(self.targets),
+            targets=tuple(self.targets),
             tap_error=self.tap_error,
+            kernel=self.kernel,
         )
 
 
@@ -79,6 +93,7 @@ class ArtifactRow(Base):
     name: Mapped[str]
     version: Mapped[str]
     target: Mapped[Target]
+    kernel: Mapped[str | None]
 
 
 class BuildRow(Base):
@@ -143,12 +158,23 @@ class CustomizationRow(Base):
     side: Mapped[Side]
     module: Mapped[str]
     target: Mapped[Target]
+    kernel: Mapped[str | None]
     match: Mapped[dict[str, Any]] = mapped_column(JSON)
     priority: Mapped[int]
     parameters: Mapped[bytes]
     receives: Mapped[bool]
     sends: Mapped[bool]
+    epoch: Mapped[int]
+    token: Mapped[bytes]
+    """A secret; the file of this database is its owner's alone."""
+    key: Mapped[bytes]
+    """A secret, likewise."""
     digest: Mapped[str | None] = mapped_column(ForeignKey("artifact.digest"))
+
+    @property
+    def platform(self) -> Platform:
+        """What its code is compiled for."""
+        return Platform(self.target, self.kernel)
 
     def planned(self) -> Planned:
         """Return it as the planner made it."""
@@ -158,14 +184,29 @@ class CustomizationRow(Base):
             host=self.host,
             side=self.side,
             module=self.module,
-            target=self.target,
+            platform=self.platform,
             match=Match.model_validate(self.match),
             priority=self.priority,
             parameters=self.parameters,
             receives=self.receives,
             sends=self.sends,
+            epoch=self.epoch,
+            token=self.token,
+            key=self.key,
             digest=self.digest,
         )
+
+
+class EpochRow(Base):
+    """The epoch of a module's last deployment for streams: none comes back while it may be known.
+
+    It outlives its intents, as a stream may be decoded long after they are gone.
+    """
+
+    __tablename__ = "epoch"
+
+    module: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int]
 
 
 class SteeringRow(Base):
@@ -187,11 +228,14 @@ class Cib:
         try:
             with engine.begin() as connection:
                 version = connection.execute(text("PRAGMA user_version")).scalar_one()
-                if version not in (0, SCHEMA_VERSION):
+                if version > SCHEMA_VERSION:
                     raise ConfigError(
                         f"{path} has schema {version}, this program writes {SCHEMA_VERSION}: "
                         "use the version of the program that wrote it"
                     )
+                for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                    for statement in MIGRATIONS[old]:
+                        connection.execute(text(statement))
                 Base.metadata.create_all(connection)
                 connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
         except DatabaseError as error:
@@ -234,6 +278,15 @@ class Cib:
         """Return one intent, also one that is gone and not forgotten yet."""
         return self._session.get(IntentRow, name)
 
+    def compiled_for_another(self, host: HostRow) -> list[CustomizationRow]:
+        """Return those of a host whose code is for another kernel than it runs now."""
+        there = select(CustomizationRow).where(
+            CustomizationRow.host == host.name,
+            CustomizationRow.kernel.is_not(None),
+            CustomizationRow.kernel != host.kernel,
+        )
+        return list(self._session.scalars(there))
+
     def artifact(self, digest: str) -> ArtifactRow | None:
         """Return what is known of an artifact."""
         return self._session.get(ArtifactRow, digest)
@@ -250,6 +303,19 @@ class Cib:
             self._session.add(row)
         return row
 
+    def next_epoch(self, module: str) -> int:
+        """Return the epoch of a module's next deployment; none that is in use."""
+        row = self._session.get(EpochRow, module)
+        used = {
+            customization.epoch
+            for intent in self.intents()
+            if intent.phase not in OVER
+            for customization in intent.customizations
+            if customization.module == module
+        }
+        after = row.last + 1 if row else 1
+        return next(n % EPOCHS for n in range(after, after + EPOCHS) if n % EPOCHS not in used)
+
     def add_intent(self, intent: Intent, plan: Plan, uid: str) -> None:
         """Store a new intent in its first phase, in place of one that is over."""
         with self.writing() as session:
@@ -258,6 +324,8 @@ class Cib:
                 checked_over(old)
                 session.delete(old)
                 session.flush()
+            for epoch in {planned.epoch for planned in plan.customizations} - {0}:
+                session.merge(EpochRow(module=intent.module, last=epoch))
             session.add(
                 IntentRow(
                     name=intent.name,
@@ -299,12 +367,16 @@ def _customization_row(position: int, planned: Planned) -> CustomizationRow:
         host=planned.host,
         side=planned.side,
         module=planned.module,
-        target=planned.target,
+        target=planned.platform.target,
+        kernel=planned.platform.kernel,
         match=planned.match.model_dump(mode="json"),
         priority=planned.priority,
         parameters=planned.parameters,
         receives=planned.receives,
         sends=planned.sends,
+        epoch=planned.epoch,
+        token=planned.token,
+        key=planned.key,
         digest=planned.digest,
     )
 

@@ -147,13 +147,14 @@ def print_intent(intent: IntentView) -> None:
     if intent.waiting:
         line(f"waiting for {_waiting(intent)}", "yellow")
     table(
-        ("HOST", "AGENT", "GENERATION", "SIDE", "RECEIVE", "SEND", "COUNTERS", "MATCH"),
+        ("HOST", "AGENT", "GENERATION", "SIDE", "TAP", "RECEIVE", "SEND", "COUNTERS", "MATCH"),
         (
             (
                 host.name,
                 _agent(connected=host.connected),
                 _generation(host),
                 item.side,
+                item.target,
                 _switch(wanted=item.receive_wanted, actual=item.receive),
                 _switch(wanted=item.send_wanted, actual=item.send),
                 _counters(item),
@@ -248,4 +249,5 @@ def _counters(item: CustomizationView) -> str:
     if item.error:
         return f"error: {item.error}"
     counts = item.counters.model_dump() if item.counters else {}
+    counts |= {"flows": item.flows or 0}
     return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "-"

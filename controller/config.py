@@ -63,7 +63,7 @@ class NcoConfig(BaseModel):
     linger: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """Seconds for which datagrams may still be on their way after the last sender stopped."""
     modules: Path = KERNEL_TAP / "modules"
-    build_timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    build_timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """Seconds a compiler may take for one module."""
 
 

@@ -12,8 +12,8 @@ import hashlib
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controller.artifacts import ArtifactStore
@@ -35,9 +35,18 @@ from controller.phases import (
     obstacle,
     wanted,
 )
-from controller.plan import Plan, check_mirrors, check_room, make_plan
+from controller.plan import (
+    HostFacts,
+    Plan,
+    Planned,
+    Platform,
+    check_mirrors,
+    check_room,
+    make_plan,
+)
 from controller.switch_link import Steering
 from wire.frames import encode
+from wire.match import Transport
 from wire.messages import (
     ArtifactData,
     Customization,
@@ -95,7 +104,7 @@ class BuildOrder:
     intent: str
     uid: str
     module: str
-    targets: frozenset[Target]
+    platforms: frozenset[Platform]
 
 
 class Orchestrator:
@@ -145,6 +154,8 @@ class Orchestrator:
                 row = HostRow(name=hello.host, generation=0, desired="")
                 session.add(row)
             row.describe(hello)
+            for outdated in self.cib.compiled_for_another(row):
+                outdated.kernel, outdated.digest = row.kernel, None
         old = self._agents.get(hello.host)
         self._agents[hello.host] = Agent(link, newest=hello.generation)
         if old is not None:
@@ -224,51 +235,80 @@ class Orchestrator:
         return NotFound(f"there is no intent {name!r}; intents: {known or 'none'}")
 
     def _plan(self, intent: Intent, uid: uuid.UUID) -> Plan:
-        hosts = {name: row.facts() for name, row in self.cib.hosts().items()}
-        plan = make_plan(intent, self.modules.manifest(intent.module), hosts, uid)
         others = [
             row for row in self.cib.intents() if row.name != intent.name and row.phase not in OVER
         ]
-        check_room(plan, [c.planned() for row in others for c in row.customizations])
+        customizations = [c.planned() for row in others for c in row.customizations]
+        plan = make_plan(
+            intent,
+            self.modules.manifest(intent.module),
+            self._facts(customizations),
+            uid,
+            epoch=self.cib.next_epoch(intent.module),
+        )
+        check_room(plan, customizations)
         check_mirrors(plan, sum(len(row.mirrors_spec) for row in others))
         return plan
+
+    def _facts(self, customizations: Iterable[Planned]) -> dict[str, HostFacts]:
+        """Return what is known of each host that has these customizations already."""
+        settled: dict[str, dict[Transport, Target]] = {}
+        for one in customizations:
+            settled.setdefault(one.host, {})[one.match.transport] = one.target
+        return {
+            name: replace(row.facts(), settled=settled.get(name, {}))
+            for name, row in self.cib.hosts().items()
+        }
 
     # -- builds
 
     def to_build(self) -> list[BuildOrder]:
         """Return which intents wait for artifacts."""
-        return [
+        orders = [
             BuildOrder(
                 row.name,
                 row.uid,
                 row.intent.module,
-                frozenset(c.target for c in row.customizations),
+                frozenset(c.platform for c in row.customizations if c.digest is None),
             )
             for row in self.cib.intents()
-            if row.phase == Phase.BUILDING
+            if row.phase in GOING_UP or row.phase == Phase.BUILDING
         ]
+        return [order for order in orders if order.platforms]
 
-    def built(self, order: BuildOrder, digests: dict[Target, str]) -> None:
+    def built(self, order: BuildOrder, digests: dict[Platform, str]) -> None:
         """Go on with an intent whose artifacts are all in the store."""
-        row = self.cib.intent(order.intent)
-        if row is None or row.uid != order.uid or row.phase != Phase.BUILDING:
+        row = self._ordered(order)
+        if row is None:
             return
         with self.cib.writing():
-            for customization in row.customizations:
-                customization.digest = digests[customization.target]
-            names = ", ".join(f"{target} {digest[:12]}" for target, digest in digests.items())
-            self._enter(row, Phase.RECEIVE, f"artifact {names} is built")
+            for one in row.customizations:
+                one.digest = one.digest or digests.get(one.platform)
+            names = ", ".join(f"{platform} {digest[:12]}" for platform, digest in digests.items())
+            what = f"artifact {names} is built"
+            if row.phase != Phase.BUILDING:
+                self.history.add(row.name, row.phase, what)
+            elif all(one.digest for one in row.customizations):
+                self._enter(row, Phase.RECEIVE, what)
         self._changed()
 
     def build_failed(self, order: BuildOrder, reason: str) -> None:
-        """Fail an intent whose artifacts cannot be made; no host has heard of it."""
-        row = self.cib.intent(order.intent)
-        if row is None or row.uid != order.uid or row.phase != Phase.BUILDING:
+        """Fail an intent whose artifacts cannot be made."""
+        row = self._ordered(order)
+        if row is None:
             return
         with self.cib.writing():
             row.error = reason
-            self._enter(row, Phase.FAILED, reason)
+            building = row.phase == Phase.BUILDING
+            self._enter(row, Phase.FAILED if building else RETREAT[row.phase], reason)
         self._changed()
+
+    def _ordered(self, order: BuildOrder) -> IntentRow | None:
+        """Return the intent that ordered a build, if it still waits for one."""
+        row = self.cib.intent(order.intent)
+        if row is None or row.uid != order.uid:
+            return None
+        return row if row.phase in GOING_UP or row.phase == Phase.BUILDING else None
 
     # -- what comes next
 

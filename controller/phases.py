@@ -21,7 +21,7 @@ from its last report. A host that is away confirms nothing: the intent waits for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -140,6 +140,9 @@ def wanted(planned: Planned, phase: Phase) -> Customization | None:
         parameters=planned.parameters,
         receive=planned.receives,
         send=planned.sends and phase in SENDING,
+        epoch=planned.epoch,
+        token=planned.token,
+        key=planned.key,
     )
 
 
@@ -152,7 +155,7 @@ def as_wanted(planned: Planned, phase: Phase, report: Report) -> bool:
         return actual is None or not actual.send
     want = wanted(planned, phase)
     if want is None:
-        return True
+        return phase not in GOING_UP  # there it is being built
     return (
         actual is not None
         and actual.error is None
@@ -160,19 +163,30 @@ def as_wanted(planned: Planned, phase: Phase, report: Report) -> bool:
     )
 
 
-def obstacle(planned: Iterable[Planned], phase: Phase, now: HostNow) -> str | None:
+def obstacle(planned: Sequence[Planned], phase: Phase, now: HostNow) -> str | None:
     """Why a host with these customizations has not confirmed `phase` yet; None once it has."""
     if phase == Phase.DRAIN:
         return None
     if not now.connected:
         return "its agent is not connected"
-    if now.report is None or not now.answered:
-        return f"generation {now.generation} is not confirmed yet"
+    unready = _unbuilt(planned, phase) or _unanswered(now)
+    if unready or now.report is None:
+        return unready
     if all(as_wanted(item, phase, now.report) for item in planned):
         return None
     if now.report.refused == now.generation:
         return f"it refuses generation {now.generation}: {now.report.error or 'no reason given'}"
     return f"generation {now.generation} is confirmed, but not every customization is as wanted"
+
+
+def _unbuilt(planned: Sequence[Planned], phase: Phase) -> str | None:
+    """Say what a host waits for whose kernel is another than its code was compiled for."""
+    waits = [item for item in planned if item.digest is None and phase in GOING_UP]
+    return f"{waits[0].module} is being built for {waits[0].platform}" if waits else None
+
+
+def _unanswered(now: HostNow) -> str | None:
+    return None if now.answered else f"generation {now.generation} is not confirmed yet"
 
 
 def fault(planned: Iterable[Planned], phase: Phase, now: HostNow) -> str | None:

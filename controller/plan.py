@@ -6,22 +6,23 @@ not silently change what an intent means.
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Literal
 
 from controller.errors import Conflict, Invalid
 from controller.intent import Client, Intent, Server
 from controller.switch_link import MAX_MIRRORS, Mirror
 from wire.manifest import Manifest, ManifestError, pack_parameters
-from wire.match import Match, Port
-from wire.messages import MAX_CUSTOMIZATIONS, Target
+from wire.match import Match, Port, Transport
+from wire.messages import KEY_SIZE, MAX_CUSTOMIZATIONS, TOKEN_SIZE, Target
 
-BUILDABLE: tuple[Target, ...] = ("bpf",)
-"""Targets that the NCO can compile for, the preferred first."""
+BUILDABLE: tuple[Target, ...] = ("bpf", "kmod")
+"""Targets that the NCO can compile for."""
 
 Side = Literal["client", "server"]
 
@@ -32,9 +33,26 @@ class HostFacts:
 
     name: str
     addresses: tuple[str, ...]
-    targets: frozenset[Target]
+    targets: tuple[Target, ...]
+    """What its taps run, the preferred first."""
     tap_error: str | None = None
-    """Why no tap can run there."""
+    """Why other taps cannot run there."""
+    kernel: str = ""
+    """Its kernel's release."""
+    settled: Mapping[Transport, Target] = field(default_factory=dict)
+    """Which tap has its sockets of a transport already: two on one socket cannot be."""
+
+
+@dataclass(frozen=True, order=True)
+class Platform:
+    """What code is compiled for."""
+
+    target: Target
+    kernel: str | None = None
+    """The kernel release, for `kmod`; None where one artifact serves all."""
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.kernel}" if self.kernel else self.target
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ class Planned:
     host: str
     side: Side
     module: str
-    target: Target
+    platform: Platform
     match: Match
     priority: int
     parameters: bytes
@@ -54,8 +72,19 @@ class Planned:
     """Whether it understands the wire form once it is wholly on."""
     sends: bool
     """Whether it produces the wire form once it is wholly on."""
+    epoch: int = 0
+    """Of streams: tells deployments of one module apart on a flow."""
+    token: bytes = field(default=b"", repr=False)
+    """Of streams: the same on both sides of a deployment, and a secret."""
+    key: bytes = field(default=b"", repr=False)
+    """For challenges; a secret of this customization's."""
     digest: str | None = None
     """The artifact, once it is built."""
+
+    @property
+    def target(self) -> Target:
+        """Which tap runs it."""
+        return self.platform.target
 
 
 @dataclass(frozen=True)
@@ -67,12 +96,19 @@ class Plan:
 
 
 def make_plan(
-    intent: Intent, manifest: Manifest, hosts: Mapping[str, HostFacts], uid: uuid.UUID
+    intent: Intent,
+    manifest: Manifest,
+    hosts: Mapping[str, HostFacts],
+    uid: uuid.UUID,
+    *,
+    epoch: int = 0,
+    random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Plan:
     """Return the plan of `intent`; the servers stand before the clients.
 
     `uid` names this deployment: identifiers of customizations are derived from it, so they are
-    the same each time, and an intent that is applied anew gets new ones. Raises Invalid.
+    the same each time, and an intent that is applied anew gets new ones. `epoch` is its number
+    among the deployments of a module for streams. Raises Invalid.
     """
     port = intent.port or manifest.match.server_port
     if port is None:
@@ -82,25 +118,35 @@ def make_plan(
     except ManifestError as error:
         raise Invalid(str(error)) from error
     addresses = [_address(_facts(hosts, server.host), server.address) for server in intent.servers]
-    matches: list[tuple[Side, str, Match]] = [
-        ("server", server.host, server_match(server, manifest, port)) for server in intent.servers
-    ]
-    matches += [
-        ("client", client.host, client_match(client, manifest, address, port))
-        for client in intent.clients
-        for address in sorted(set(addresses))
-    ]
+    streams = manifest.transport == "tcp"
+    common = Planned(
+        id="",
+        intent=intent.name,
+        host="",
+        side="server",
+        module=manifest.name,
+        platform=Platform("user"),
+        match=Match(transport=manifest.transport),
+        priority=intent.priority,
+        parameters=parameters,
+        receives=False,
+        sends=False,
+        epoch=epoch if streams else 0,
+        token=random(TOKEN_SIZE) if streams else b"",
+    )
     customizations = [
-        _planned(
-            intent,
-            manifest,
-            _facts(hosts, host),
+        replace(
+            common,
+            id=uuid.uuid5(uid, f"{side} {host} {match.model_dump_json()}").hex,
+            host=host,
             side=side,
+            platform=_platform(manifest, _facts(hosts, host)),
             match=match,
-            parameters=parameters,
-            uid=uid,
+            receives=manifest.client.receive if side == "client" else manifest.server.receive,
+            sends=manifest.client.send if side == "client" else manifest.server.send,
+            key=random(KEY_SIZE),
         )
-        for side, host, match in matches
+        for side, host, match in _matches(intent, manifest, addresses, port)
     ]
     return Plan(
         customizations=tuple(item for item in customizations if item.receives or item.sends),
@@ -108,30 +154,18 @@ def make_plan(
     )
 
 
-def _planned(
-    intent: Intent,
-    manifest: Manifest,
-    facts: HostFacts,
-    *,
-    side: Side,
-    match: Match,
-    parameters: bytes,
-    uid: uuid.UUID,
-) -> Planned:
-    role = manifest.client if side == "client" else manifest.server
-    return Planned(
-        id=uuid.uuid5(uid, f"{side} {facts.name} {match.model_dump_json()}").hex,
-        intent=intent.name,
-        host=facts.name,
-        side=side,
-        module=manifest.name,
-        target=_target(manifest, facts),
-        match=match,
-        priority=intent.priority,
-        parameters=parameters,
-        receives=role.receive,
-        sends=role.send,
-    )
+def _matches(
+    intent: Intent, manifest: Manifest, addresses: Sequence[str], port: Port
+) -> list[tuple[Side, str, Match]]:
+    """Return which sockets of which hosts are meant."""
+    servers: list[tuple[Side, str, Match]] = [
+        ("server", server.host, server_match(server, manifest, port)) for server in intent.servers
+    ]
+    return servers + [
+        ("client", client.host, client_match(client, manifest, address, port))
+        for client in intent.clients
+        for address in sorted(set(addresses))
+    ]
 
 
 def server_match(server: Server, manifest: Manifest, port: Port) -> Match:
@@ -193,12 +227,23 @@ def overlap(one: Match, other: Match) -> bool:
     """Whether one socket could be matched by both."""
     if one.transport != other.transport:
         return False
-    exact = ("thread", "process", "local_port", "remote_port")
+    exact = ("thread", "process", "executable", "uid")
     pairs = [(getattr(one, name), getattr(other, name)) for name in exact]
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return False
+    ports = ((one.local_ports, other.local_ports), (one.remote_ports, other.remote_ports))
+    if any(not range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in ports):
+        return False
     prefixes = ((one.local, other.local), (one.remote, other.remote))
-    return all(a is None or b is None or a.overlaps(b) for a, b in prefixes)
+    return all(a is None or b is None or _meet(a, b) for a, b in prefixes)
+
+
+def _meet(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.overlaps(other)
+    if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):
+        return one.overlaps(other)
+    return False
 
 
 def _facts(hosts: Mapping[str, HostFacts], name: str) -> HostFacts:
@@ -221,15 +266,23 @@ def _address(facts: HostFacts, wanted: IPv4Address | None) -> str:
     return facts.addresses[0]
 
 
-def _target(manifest: Manifest, facts: HostFacts) -> Target:
-    for target in BUILDABLE:
-        if target in manifest.targets and target in facts.targets:
-            return target
+def _platform(manifest: Manifest, facts: HostFacts) -> Platform:
+    """Return what a module is compiled for there; the host's preference decides."""
+    settled = facts.settled.get(manifest.transport)
+    for target in facts.targets:
+        if target in manifest.targets and target in BUILDABLE and settled in (None, target):
+            return Platform(target, facts.kernel if target == "kmod" else None)
     buildable = set(manifest.targets) & set(BUILDABLE)
     if not buildable:
         raise Invalid(
             f"module {manifest.name} cannot be deployed: its targets are "
             f"{_listed(manifest.targets)}, hosts run {_listed(BUILDABLE)}"
+        )
+    if settled and buildable & set(facts.targets):
+        raise Invalid(
+            f"module {manifest.name} cannot run on host {facts.name} beside what is there: the "
+            f"{settled} tap has its {manifest.transport} sockets, and the module can be built for "
+            f"{_listed(buildable)}: revoke the others first"
         )
     raise Invalid(
         f"module {manifest.name} cannot run on host {facts.name}: it can be built for "

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from controller.artifacts import ArtifactStore
 from controller.build import Builder, BuildError
 from controller.orchestrator import BuildOrder, Orchestrator
+from controller.plan import Platform
 from wire.artifact import Artifact
-from wire.messages import Target
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,10 @@ class Runner:
 
     async def _build_once(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
         try:
-            digests = {target: await self._artifact(order, target) for target in order.targets}
+            digests = {
+                platform: await self._artifact(order, platform)
+                for platform in sorted(order.platforms)
+            }
         except BuildError as error:
             orchestrator.build_failed(order, str(error))
         except Exception as error:
@@ -93,15 +96,16 @@ class Runner:
         else:
             orchestrator.built(order, digests)
 
-    async def _artifact(self, order: BuildOrder, target: Target) -> str:
+    async def _artifact(self, order: BuildOrder, platform: Platform) -> str:
         async with self._one_at_a_time:
-            key = await self._builder.key(order.module)
+            key = await self._builder.key(order.module, platform)
             digest = self._artifacts.built(key)
             if digest is not None:
-                log.info("module=%s target=%s build=cached digest=%s", order.module, target, digest)
+                log.info("module=%s for=%s build=cached digest=%s", order.module, platform, digest)
                 return digest
-            data = await self._builder.compile(order.module)
+            data = await self._builder.compile(order.module, platform, key)
             version = self._builder.manifest(order.module).version
-            digest = self._artifacts.put(key, Artifact(order.module, version, target, data))
-            log.info("module=%s target=%s build=compiled digest=%s", order.module, target, digest)
+            artifact = Artifact(order.module, version, platform.target, data, platform.kernel)
+            digest = self._artifacts.put(key, artifact)
+            log.info("module=%s for=%s build=compiled digest=%s", order.module, platform, digest)
             return digest

@@ -183,6 +183,7 @@ def _customization(planned: Planned, phase: Phase, now: HostNow) -> Customizatio
         side=planned.side,
         module=planned.module,
         target=planned.target,
+        kernel=planned.platform.kernel,
         digest=planned.digest,
         match=planned.match,
         priority=planned.priority,
@@ -190,6 +191,7 @@ def _customization(planned: Planned, phase: Phase, now: HostNow) -> Customizatio
         receive=actual.receive if actual else None,
         send_wanted=want is not None and want.send,
         send=actual.send if actual else None,
+        flows=actual.flows if actual else None,
         counters=actual.counters if actual else None,
         error=actual.error if actual else None,
     )

@@ -91,13 +91,22 @@ def describe(image: bytes) -> ModuleInfo:
     return ModuleInfo(fields["name"], fields["vermagic"], depends)
 
 
-def load(image: bytes) -> None:
-    """Give a module to the kernel, which checks and starts it; raises ModuleError."""
+def fitting(image: bytes) -> ModuleInfo:
+    """Return what the module in `image` says of itself, if it is for this kernel.
+
+    Raises ModuleError.
+    """
     info = describe(image)
     if info.kernel != os.uname().release:
         raise ModuleError(
             f"{info.name} is compiled for kernel {info.kernel}, this is {os.uname().release}"
         )
+    return info
+
+
+def load(image: bytes) -> None:
+    """Give a module to the kernel, which checks and starts it; raises ModuleError."""
+    info = fitting(image)
     try:
         _system_call("init_module", image, ctypes.c_ulong(len(image)), b"")
     except OSError as error:

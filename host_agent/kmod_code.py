@@ -103,7 +103,7 @@ class CodeFolder:
 
 def _checked_name(artifact: Artifact) -> str:
     """Return the name that the code has in the kernel; it may not take that of a stranger's."""
-    name = kernel_modules.describe(artifact.data).name
+    name = kernel_modules.fitting(artifact.data).name
     if not re.fullmatch(rf"l45_{artifact.name}(_[0-9a-f]{{12}})?", name):
         raise ModuleError(f"artifact {artifact.name} calls itself {name} in the kernel")
     return name

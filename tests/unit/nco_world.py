@@ -16,7 +16,7 @@ from controller.orchestrator import Orchestrator
 from controller.phases import Phase
 from tests.unit.nco_kit import intent, make_module
 from wire.artifact import Artifact
-from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Status
+from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Status, Target
 
 LINGER = 10.0
 HOSTS = {"h1": "10.10.0.1", "h2": "10.10.0.2", "dns": "10.10.0.3"}
@@ -36,6 +36,8 @@ class Host:
     inbox: list[Desired] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
     connected: bool = False
+    kernel: str = "6.1.0"
+    targets: list[Target] = field(default_factory=lambda: ["bpf"])
 
     def send(self, message: NcoMessage) -> None:
         assert isinstance(message, Desired)
@@ -49,9 +51,9 @@ class Host:
         return Hello(
             host=self.name,
             boot_id="b",
-            kernel="k",
+            kernel=self.kernel,
             tap="bpf",
-            targets=["bpf"],
+            targets=self.targets,
             addresses=[HOSTS[self.name]],
             generation=self.generation,
         )
@@ -126,8 +128,12 @@ class World:
 
     def build(self) -> None:
         for order in self.nco.to_build():
-            digest = self.artifacts.put("key", Artifact("idle", "1.0.0", "bpf", b"code"))
-            self.nco.built(order, {"bpf": digest})
+            digests = {}
+            for platform in order.platforms:
+                code = f"code for {platform}".encode()
+                artifact = Artifact(order.module, "1.0.0", platform.target, code, platform.kernel)
+                digests[platform] = self.artifacts.put(f"key of {platform}", artifact)
+            self.nco.built(order, digests)
 
     def settle(self) -> None:
         self.nco.settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,17 @@ def test_code_that_is_not_for_here_is_refused_before_the_kernel_sees_it(
     with pytest.raises(TapError, match=words):
         tap.load_artifact(make(**changes))
     assert kernel.code == []
+
+
+def test_code_for_another_kernel_takes_nobodys_place(
+    tap: KmodTap, kernel: Kernel, make: MakeArtifact, tmp_path: Path
+) -> None:
+    good = make()
+    tap.load_artifact(good)
+    lying = replace(good, data=module_file(tmp_path, NAME, "5.10.0"))
+    with pytest.raises(TapError, match=r"is compiled for kernel 5\.10\.0, this is"):
+        tap.load_artifact(lying)
+    assert tap.has_artifact(good.digest)
 
 
 def test_code_that_the_kernel_refuses_leaves_nothing(

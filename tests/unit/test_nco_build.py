@@ -16,6 +16,7 @@ from controller.artifacts import ArtifactStore
 from controller.build import MAX_OBJECT, Builder, BuildError
 from controller.cib import Cib
 from controller.config import KERNEL_TAP
+from controller.plan import Platform
 from tests.unit.nco_kit import make_module
 from wire.artifact import Artifact, ArtifactError, verified
 
@@ -34,12 +35,15 @@ def make_builder(folder: Path, time_limit: float = 60) -> Builder:
     return Builder(folder / "modules", sdk, time_limit)
 
 
-def key(builder: Builder) -> str:
-    return asyncio.run(builder.key("idle"))
+BPF = Platform("bpf")
+
+
+def key(builder: Builder, platform: Platform = BPF) -> str:
+    return asyncio.run(builder.key("idle", platform))
 
 
 def compiled(builder: Builder, module: str = "idle") -> bytes:
-    return asyncio.run(builder.compile(module))
+    return asyncio.run(builder.compile(module, BPF, "0" * 64))
 
 
 def test_the_same_sources_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:

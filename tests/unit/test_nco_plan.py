@@ -19,16 +19,16 @@ from tests.unit.nco_kit import MANIFEST, intent, make_module
 from wire.manifest import Manifest
 from wire.manifest import load as load_manifest
 from wire.match import Match
-from wire.messages import MAX_CUSTOMIZATIONS
+from wire.messages import MAX_CUSTOMIZATIONS, Target
 
 MODULES = Path(__file__).parents[2] / "kernel_tap" / "modules"
-BPF: frozenset[Any] = frozenset({"bpf"})
+BPF: tuple[Target, ...] = ("bpf",)
 HOSTS = {
     "h1": HostFacts("h1", ("10.10.0.1",), BPF),
     "h2": HostFacts("h2", ("10.10.0.2",), BPF),
     "dns": HostFacts("dns", ("10.10.0.3",), BPF),
     "two": HostFacts("two", ("10.10.0.8", "10.10.0.9"), BPF),
-    "bare": HostFacts("bare", ("10.10.0.7",), frozenset(), "no BTF in this kernel"),
+    "bare": HostFacts("bare", ("10.10.0.7",), (), "no BTF in this kernel"),
 }
 UID = uuid.UUID(int=1)
 
@@ -122,10 +122,16 @@ def test_what_cannot_be_planned_is_refused_with_words(
         planned(manifest, **changes)
 
 
+def test_a_module_that_no_tap_runs_is_refused(manifest: Manifest) -> None:
+    only_user = manifest.model_copy(update={"targets": ["user"]})
+    with pytest.raises(Invalid, match="idle cannot be deployed: its targets are user, hosts run"):
+        planned(only_user)
+
+
 @pytest.mark.parametrize("module", ["stream_tag", "rate_limit"])
-def test_a_module_that_no_tap_runs_is_refused(module: str) -> None:
+def test_a_host_without_the_kernel_tap_has_no_streams(module: str) -> None:
     manifest = load_manifest(MODULES / module / "manifest.toml")
-    with pytest.raises(Invalid, match=f"{module} cannot be deployed: its targets are user, hosts"):
+    with pytest.raises(Invalid, match=f"{module} cannot run on host dns: it can be built for kmod"):
         planned(manifest, port=80)
 
 

@@ -19,8 +19,9 @@ from controller.intent import Intent
 from controller.modules import ModuleLibrary
 from controller.orchestrator import BuildOrder, Orchestrator
 from controller.phases import Phase
+from controller.plan import Platform
 from tests.unit.nco_kit import intent, make_module
-from wire.messages import Hello, NcoMessage, Target
+from wire.messages import Hello, NcoMessage
 
 
 class Deaf:
@@ -48,7 +49,7 @@ class Failing(Orchestrator):
         self._fail("to_build")
         return super().to_build()
 
-    def built(self, order: BuildOrder, digests: dict[Target, str]) -> None:
+    def built(self, order: BuildOrder, digests: dict[Platform, str]) -> None:
         self._fail("built")
         super().built(order, digests)
 
