@@ -44,12 +44,10 @@ static void expect_rest(struct l45_receiver *rx, __u32 size)
 	rx->part = size ? L45_PART_REST : L45_PART_HEADER;
 }
 
-static void count_received(struct l45_flow *flow, __u32 size)
+static void count_received(struct l45_attached_stream *attached, __u32 size)
 {
-	struct l45_counts *counts = &l45_flow_find(flow, flow->rx.in_use)->counts;
-
-	counts->received++;
-	counts->received_bytes += size;
+	attached->counts.received++;
+	attached->counts.received_bytes += size;
 }
 
 static int begin_data(struct l45_flow *flow, struct l45_header header)
@@ -61,7 +59,7 @@ static int begin_data(struct l45_flow *flow, struct l45_header header)
 		if (header.head)
 			rx->part = L45_PART_HEAD;
 		else
-			count_received(flow, header.length);
+			count_received(l45_flow_find(flow, rx->in_use), header.length);
 		return 0;
 	}
 	if (header.head)
@@ -132,7 +130,7 @@ static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 		attached->counts.errors++;
 		return l45_receive_broken(flow, L45_FAULT_MODULE);
 	}
-	count_received(flow, l45_len(&msg));
+	count_received(attached, l45_len(&msg));
 	l45_give(app, l45_at(&msg, 0), msg.visible);
 	return 0;
 }
@@ -238,10 +236,12 @@ int l45_receive(struct l45_flow *flow, __u8 *wire, __u32 size, struct l45_span *
 	l45_give(app, NULL, 0);
 	if (rx->whole)
 		release_whole(rx);
-	l45_forget_given(rx);
-	if (l45_has_given(rx)) {
-		l45_take_given(rx, app);
-		return 0;
+	if (rx->given_size) {
+		l45_forget_given(rx);
+		if (l45_has_given(rx)) {
+			l45_take_given(rx, app);
+			return 0;
+		}
 	}
 	switch (rx->state) {
 	case L45_RECEIVE_LOOK:

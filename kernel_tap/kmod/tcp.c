@@ -202,11 +202,6 @@ static int customized_getsockopt(struct socket *sock, int level, int option, cha
 	return l45_native_of(sock->sk)->getsockopt(sock, level, option, value, size);
 }
 
-static int refuse_peek_offset(struct sock *sk, int value)
-{
-	return -EOPNOTSUPP;
-}
-
 void l45_tcp_operations(struct proto_ops *act)
 {
 	act->connect = customized_connect;
@@ -216,7 +211,6 @@ void l45_tcp_operations(struct proto_ops *act)
 	act->ioctl = l45_tcp_ioctl;
 	act->shutdown = l45_tcp_shutdown;
 	act->set_rcvlowat = l45_tcp_set_rcvlowat;
-	act->set_peek_off = refuse_peek_offset;
 	act->setsockopt = customized_setsockopt;
 	act->getsockopt = customized_getsockopt;
 	act->mmap = sock_no_mmap;

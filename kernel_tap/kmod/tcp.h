@@ -95,8 +95,8 @@ bool l45_tcp_look(struct l45_tcp *t);
  * how many, or a negative errno where there are none. */
 int l45_tcp_read(struct l45_tcp *t, struct iov_iter *to, u32 room);
 
-/* Copy up to `room` of what is ready, and leave it there. */
-int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 room);
+/* Copy up to `room` bytes of what is ready behind `skip`, and leave them there. */
+int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 skip, u32 room);
 
 void l45_tcp_drop_ready(struct l45_tcp *t);
 

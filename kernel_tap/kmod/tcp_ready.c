@@ -248,8 +248,8 @@ static void found_one(struct sink *sink)
 static int take_some(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
 {
 	struct l45_tcp *t = sink->t;
-	u32 verbatim = l45_receive_verbatim(&t->flow);
 	const u8 *bytes = look_at(sink, skb, offset, &size);
+	u32 verbatim = l45_receive_verbatim(&t->flow);
 	int used;
 
 	if (!bytes) {
@@ -387,15 +387,17 @@ bool l45_tcp_look(struct l45_tcp *t)
 	return sink.done || l45_tcp_decoded(t);
 }
 
-int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 room)
+int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 skip, u32 room)
 {
 	struct l45_chunk *chunk;
 	u32 done = 0;
 
 	list_for_each_entry(chunk, &t->ready, node) {
-		u32 size = min(room - done, chunk->end - chunk->start), copied;
+		u32 size = chunk->end - chunk->start, from = min(skip, size), copied;
 
-		copied = to ? _copy_to_iter(chunk->bytes + chunk->start, size, to) : size;
+		skip -= from;
+		size = min(size - from, room - done);
+		copied = to ? _copy_to_iter(chunk->bytes + chunk->start + from, size, to) : size;
 		done += copied;
 		if (copied < size)
 			return done ? done : -EFAULT;

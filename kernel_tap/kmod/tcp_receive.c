@@ -149,22 +149,27 @@ static int receive(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target,
 	return done;
 }
 
+/* From SO_PEEK_OFF on, where TCP has it (Linux 6.9). */
 static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, long timeo)
 {
+	struct sock *sk = l45_sk(t);
+	u32 skip = max(sk_peek_offset(sk, MSG_PEEK), 0);
 	/* What the transport would hold, we hold. */
-	u32 most = max_t(u32, READ_ONCE(l45_sk(t)->sk_rcvbuf), L45_CHUNK_SIZE);
+	u32 most = max_t(u32, READ_ONCE(sk->sk_rcvbuf), L45_CHUNK_SIZE);
+	int done;
 
+	skip = min(skip, most);
 	size = min(size, most);
 	target = min(target, size);
 	for (;;) {
 		if (t->tap.closed)
 			return L45_NOT_OURS;
-		l45_tcp_make_ready(t, size);
-		if (t->ready_size >= target || t->reset)
+		l45_tcp_make_ready(t, skip + size);
+		if (t->ready_size >= skip + target || t->reset)
 			break;
-		if (t->ready_size && must_do(t, timeo))
+		if (t->ready_size > skip && must_do(t, timeo))
 			break;
-		if (!t->ready_size) {
+		if (t->ready_size <= skip) {
 			int reason = nothing_to_read(t, timeo);
 
 			if (reason <= 0)
@@ -173,9 +178,12 @@ static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, lo
 		adjust_lowat(t, 0);
 		wait_for_news(t, &timeo);
 	}
-	if (!t->ready_size && t->reset)
+	if (t->ready_size <= skip && t->reset)
 		return -ECONNRESET;
-	return l45_tcp_peek(t, to, size);
+	done = l45_tcp_peek(t, to, skip, size);
+	if (done > 0)
+		sk_peek_offset_fwd(sk, done);
+	return done;
 }
 
 static int recvmsg_locked(struct l45_tcp *t, struct msghdr *msg, size_t size, int flags)

@@ -79,24 +79,17 @@ static void wake_later(struct l45_tcp *t)
 		l45_tap_kick(&t->tap, RETRY_JIFFIES);
 }
 
-static int put_on_train(struct l45_tcp *t, const struct l45_frame *frame)
-{
-	int error = l45_train_load(t, frame->head, frame->head_size);
-
-	if (error)
-		l45_tcp_break(t); /* the core has counted it as sent */
-	return error ? -EPIPE : 0;
-}
-
 /* What the core sends without being asked: a mark, a switch, an end. */
 static int add_control(struct l45_tcp *t)
 {
 	struct l45_frame frame;
 	int any = l45_send_control(&t->flow, &frame);
 
+	if (any > 0)
+		any = l45_train_load(t, frame.head, frame.head_size) ? -EPIPE : 0;
 	if (any < 0)
 		l45_tcp_break(t);
-	return any <= 0 ? any : put_on_train(t, &frame);
+	return any;
 }
 
 static int settled(struct l45_tcp *t, long *timeo)
@@ -146,17 +139,6 @@ static int copy_some(void *application, void *to, __u32 size)
 	return copy_from_iter_full(to, size, &copy) ? 0 : -EFAULT;
 }
 
-static int put_body(struct l45_tcp *t, const struct l45_frame *frame, struct iov_iter *application)
-{
-	int error;
-
-	if (!frame->body)
-		return l45_train_load_from(t, application, frame->body_size);
-	error = l45_train_load(t, frame->body, frame->body_size);
-	iov_iter_advance(application, frame->taken);
-	return error;
-}
-
 /* A frame of some of the application's bytes. Returns how many; 0: no frame, but `granted` bytes
  * may go as they are. */
 static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, u8 *buffer)
@@ -176,12 +158,14 @@ static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, 
 		t->granted = frame.body_size;
 		return 0;
 	}
-	if (put_on_train(t, &frame))
-		return -EPIPE;
-	error = put_body(t, &frame, application);
-	if (error)
-		l45_tcp_break(t);
-	return error ? error : frame.taken;
+	error = l45_train_load_frame(t, &frame, application);
+	if (error) {
+		l45_tcp_break(t); /* the core has counted it as sent */
+		return error;
+	}
+	if (frame.body)
+		iov_iter_advance(application, frame.taken);
+	return frame.taken;
 }
 
 /* Fill a train; returns how many of the application's bytes are on it. A frame that the core has

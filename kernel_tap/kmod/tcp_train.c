@@ -73,9 +73,9 @@ int l45_train_load(struct l45_tcp *t, const u8 *from, u32 size)
 	return 0;
 }
 
-/* Put bytes of the application behind the train. Not checked as copy_from_iter() does it, for each
- * frame: the bounds are those of the page. */
-int l45_train_load_from(struct l45_tcp *t, struct iov_iter *application, u32 size)
+/* Put bytes of the application behind the train. These copies are not checked as copy_from_iter()
+ * does it: the bounds are those of the page. */
+static int load_from(struct l45_tcp *t, struct iov_iter *application, u32 size)
 {
 	while (size) {
 		u32 part = size;
@@ -88,6 +88,52 @@ int l45_train_load_from(struct l45_tcp *t, struct iov_iter *application, u32 siz
 		size -= part;
 	}
 	return 0;
+}
+
+/* Where the train ends, if that is where the page is filled next, and it has so much room. */
+static u8 *room_behind(struct l45_tcp *t, struct page_frag *frag, u32 size)
+{
+	const struct l45_frame_train *train = &t->train;
+	const struct bio_vec *last = train->pieces + train->count - 1;
+
+	if (!train->count || last->bv_page != frag->page ||
+	    last->bv_offset + last->bv_len != frag->offset || frag->size - frag->offset < size)
+		return NULL;
+	return page_address(frag->page) + frag->offset;
+}
+
+/* All frames but the first of a page come by here. */
+static int load_frame_at(struct l45_tcp *t, u8 *to, const struct l45_frame *frame,
+			 struct iov_iter *application)
+{
+	struct l45_frame_train *train = &t->train;
+	u32 size = frame->head_size + frame->body_size;
+
+	train->pieces[train->count - 1].bv_len += size;
+	train->size += size;
+	sk_page_frag(l45_sk(t))->offset += size;
+	memcpy(to, frame->head, frame->head_size);
+	to += frame->head_size;
+	if (frame->body)
+		memcpy(to, frame->body, frame->body_size);
+	else if (_copy_from_iter(to, frame->body_size, application) != frame->body_size)
+		return -EFAULT;
+	return 0;
+}
+
+int l45_train_load_frame(struct l45_tcp *t, const struct l45_frame *frame,
+			 struct iov_iter *application)
+{
+	u8 *to = room_behind(t, sk_page_frag(l45_sk(t)), frame->head_size + frame->body_size);
+	int error;
+
+	if (to)
+		return load_frame_at(t, to, frame, application);
+	error = l45_train_load(t, frame->head, frame->head_size);
+	if (error)
+		return error;
+	return frame->body ? l45_train_load(t, frame->body, frame->body_size)
+			   : load_from(t, application, frame->body_size);
 }
 
 void l45_train_drop(struct l45_tcp *t)

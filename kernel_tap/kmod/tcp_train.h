@@ -13,10 +13,11 @@
 /* Whether there is room for one more frame. */
 bool l45_train_is_full(const struct l45_frame_train *train);
 
-/* Put bytes of ours, or of the application, at its end. -ENOMEM; -EFAULT: the application's cannot
- * be read. Some of them may be there then. */
+/* Put bytes of ours at its end, or a frame, whose bytes come from `application` where it has none
+ * of its own. -ENOMEM; -EFAULT: the application's cannot be read. Some of it may be there then. */
 int l45_train_load(struct l45_tcp *t, const u8 *from, u32 size);
-int l45_train_load_from(struct l45_tcp *t, struct iov_iter *application, u32 size);
+int l45_train_load_frame(struct l45_tcp *t, const struct l45_frame *frame,
+			 struct iov_iter *application);
 
 /* Hand over what the transport takes; `flags`: MSG_MORE. 0: all. -EAGAIN: some is left, for there
  * is no memory, or TCP_NOTSENT_LOWAT holds. */
