@@ -94,8 +94,7 @@ int l45_udp_send(struct l45_udp *udp, struct socket *sock, struct msghdr *msg, s
 /* Where the message goes to; false: nowhere, or where the kernel has to say. */
 bool l45_udp_destination(const struct sock *sk, const struct msghdr *msg, struct l45_ends *ends);
 
-/* Zero copies were asked for, and one was made: what tells the application. NULL: it did not ask.
- */
+/* MSG_ZEROCOPY, and yet a copy was made: what tells the application; NULL: it did not ask. */
 struct ubuf_info *l45_udp_completion(struct sock *sk, const struct msghdr *msg, size_t size);
 
 /* ---- udp_cork.c ---- */
