@@ -128,7 +128,7 @@ static int read_datagram(struct receiving *receiving, u32 room)
 }
 
 /* Who waited in the kernel's recvmsg since before the socket was customized may have taken the
- * datagram that we looked at; the one that we got instead did not fit, and is lost, as any may be. */
+ * datagram that we looked at; the one that we got instead did not fit, and is lost. */
 static bool is_another(const struct receiving *receiving)
 {
 	return receiving->msg->msg_flags & MSG_TRUNC;
