@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+/* The command line of programs of scenarios. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -6,24 +7,21 @@
 #include "sockets.h"
 
 static const char help[] =
-	"sockets [--family 4|6|dual] [--customized] [--patience SECONDS] SCENARIO...|all\n"
-	"sockets --list\n"
+	"%1$s [--family 4|6|dual] [--customized] [--patience SECONDS] SCENARIO...|all\n"
+	"%1$s --list\n"
 	"\n"
 	"Runs scenarios over the loopback of this network namespace, and prints a line for each:\n"
-	"\"ok NAME\", \"FAIL NAME: what, where\" or \"skip NAME: why\". SCENARIO may be the begin "
-	"of\n"
+	"\"ok NAME\", \"FAIL NAME: what, where\" or \"skip NAME: why\". SCENARIO may be the begin of\n"
 	"names. --customized allows what a customized socket may refuse (docs/kernel-tap.md).\n"
 	"--patience is the time after which a scenario counts as stuck: 120 s, where a machine that\n"
 	"is emulated and busy needs some.\n"
 	"Exit status: 0, 1 where one failed, 2 where there is no such scenario.\n";
 
-/* clang-format off */
-static const struct scenario *const themes[] = {
-	tcp_bulk, tcp_calls, tcp_poll, tcp_receive, tcp_peek, tcp_splice, tcp_close,
-	tcp_connect, tcp_accept, tcp_shared, tcp_fault, tcp_odd, tcp_uring,
-	udp_basic, udp_receive, udp_address, udp_offload, NULL,
-};
-/* clang-format on */
+static int wrong_usage(void)
+{
+	fprintf(stderr, help, program_invocation_short_name);
+	return 2;
+}
 
 static int for_each(bool (*act)(const struct scenario *), const char *begin, bool *well)
 {
@@ -49,7 +47,7 @@ static void set_family(const char *text)
 	setting.dual = !strcmp(text, "dual");
 	setting.family = strcmp(text, "4") ? AF_INET6 : AF_INET;
 	if (!setting.dual && strcmp(text, "4") && strcmp(text, "6")) {
-		fprintf(stderr, "sockets: --family %s: 4, 6 or dual\n", text);
+		fprintf(stderr, "--family %s: 4, 6 or dual\n", text);
 		exit(2);
 	}
 }
@@ -76,17 +74,17 @@ int main(int count, char **words)
 		else if (option == 'l')
 			return !for_each(list, "", &well);
 		else
-			return fputs(help, stderr), 2;
+			return wrong_usage();
 	}
 	if (optind == count)
-		return fputs(help, stderr), 2;
+		return wrong_usage();
 	signal(SIGPIPE, SIG_IGN); /* scenarios that want it take it back */
 	for (; optind < count; optind++) {
 		const char *name = strcmp(words[optind], "all") ? words[optind] : "";
 
 		if (for_each(run_scenario, name, &well))
 			continue;
-		fprintf(stderr, "sockets: there is no scenario %s; --list\n", name);
+		fprintf(stderr, "there is no scenario %s; --list\n", name);
 		return 2;
 	}
 	return !well;

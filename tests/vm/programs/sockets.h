@@ -43,6 +43,9 @@ extern const struct scenario tcp_bulk[], tcp_calls[], tcp_poll[], tcp_receive[],
 	tcp_splice[], tcp_close[], tcp_connect[], tcp_accept[], tcp_shared[], tcp_fault[],
 	tcp_odd[], tcp_uring[], udp_basic[], udp_receive[], udp_address[], udp_offload[];
 
+/* All of a program's; NULL ends them. */
+extern const struct scenario *const themes[];
+
 /* ---- run.c: one scenario ---- */
 
 struct setting {

@@ -137,16 +137,21 @@ static void restarted_recv(void)
 	finish(&pair);
 }
 
+/* Until there has been no room for a while: what is on its way still moves. */
 static void fill(struct end *end)
 {
 	char buffer[5000];
-	ssize_t sent;
 
-	do {
+	for (int quiet = 0; quiet < 5; quiet++) {
+		ssize_t sent;
+
+		if (quiet)
+			sleep_ms(20);
 		next_bytes(end, buffer, 0, sizeof(buffer));
 		sent = send(end->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
 		end->written += sent > 0 ? sent : 0;
-	} while (sent > 0);
+		quiet = sent > 0 ? -1 : quiet;
+	}
 }
 
 static void interrupted_send(void)
