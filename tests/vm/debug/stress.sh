@@ -9,12 +9,15 @@ for module in /run/vm/l45_*.ko; do
 done
 
 echo "stress-vm: kernel=$(uname -r) seconds=$STRESS_SECONDS seed=$seed"
+failed=0
 for program in stress netlink_fuzz; do
 	begin=$(date +%s)
-	"$PROGRAMS/$program" "$STRESS_SECONDS" "$seed"
+	"$PROGRAMS/$program" "$STRESS_SECONDS" "$seed" || failed=1
 	echo "stress-vm: $program ended after $(($(date +%s) - begin)) s"
 done
 
 grep '\[l45' /proc/kallsyms | sort >/run/symbols # for kmemleak's reports
+"$PROGRAMS/l45-set" none drain=0
 rmmod $(lsmod | awk '/^l45_/ { print $1 }') l45
 echo "stress-vm: warnings and errors of the kernel: $(dmesg --level=emerg,alert,crit,err,warn | wc -l)"
+exit $failed
