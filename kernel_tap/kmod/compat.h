@@ -18,6 +18,13 @@
 /* Linux 6.5 replaced sendpage by sendmsg with MSG_SPLICE_PAGES. */
 #define L45_HAS_SENDPAGE (LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0))
 
+/* Flags of a call that others follow. */
+#if L45_HAS_SENDPAGE
+#define L45_MORE (MSG_MORE | MSG_SENDPAGE_NOTLAST)
+#else
+#define L45_MORE MSG_MORE
+#endif
+
 #if L45_HAS_SENDPAGE
 /* Hand pages to a TCP socket whose lock is held; the transport takes references of its own. Returns
  * how many bytes it took, or a negative errno where none. */

@@ -212,11 +212,13 @@ static int send_granted(struct l45_tcp *t, struct msghdr *msg)
 	return sent;
 }
 
-/* Who has to wait for room next must not keep what is there from leaving. */
-static bool is_more_to_come(const struct l45_tcp *t, struct msghdr *msg)
+/* What says to the transport that more will come. Who has to wait for room next must not keep what
+ * is there from leaving. */
+static int more_to_come(const struct l45_tcp *t, struct msghdr *msg)
 {
-	return (msg_data_left(msg) || msg->msg_flags & MSG_MORE) &&
-	       sk_stream_wspace(l45_sk(t)) > 2 * (int)t->train.size + TRAIN_SIZE;
+	if (sk_stream_wspace(l45_sk(t)) <= 2 * (int)t->train.size + TRAIN_SIZE)
+		return 0;
+	return msg_data_left(msg) ? MSG_MORE : msg->msg_flags & L45_MORE;
 }
 
 /* Who sends next on this processor takes the buffer of who sent last: a new one costs as much as it
@@ -257,7 +259,7 @@ static int send_framed(struct l45_tcp *t, struct msghdr *msg)
 		give_back(buffer);
 	if (t->reset || is_early(t))
 		return done;
-	error = l45_train_depart(t, is_more_to_come(t, msg) ? MSG_MORE : 0);
+	error = l45_train_depart(t, more_to_come(t, msg));
 	if (error && error != -EAGAIN)
 		return error;
 	return done;
