@@ -340,9 +340,9 @@ static void run(struct sink *sink)
 	struct sock *sk = l45_sk(t);
 	read_descriptor_t descriptor = { .arg.data = sink, .count = 1 };
 
+	drain_decoded(sink); /* also what came before a fault */
 	if (t->reset)
 		return;
-	drain_decoded(sink);
 	if (sink->room && !sink->error)
 		take_given(sink);
 	if (sink->room && !sink->error && !tcp_read_sock(sk, &descriptor, take) && is_stuck(sink))
