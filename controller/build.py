@@ -125,7 +125,7 @@ class Builder:
             "KCFLAGS": f"-ffile-prefix-map={folder}=.",
         }
         values = [f"{name}={value}" for name, value in settings.items()]
-        await self._run(["make", "-C", str(self.sdk / "kmod"), *values])
+        await self._run(["make", "--silent", "-C", str(self.sdk / "kmod"), *values])
         output = folder / "kmod" / f"l45_{module}_{tag}.ko"
         # Its types go too: pahole's threads write them in any order, and nobody reads them.
         await self._run(["strip", "--strip-debug", "--remove-section=.BTF*", str(output)])
@@ -148,7 +148,7 @@ class Builder:
         return folder
 
     async def _run(self, command: list[str]) -> str:
-        return await run(command, self.sdk, self.time_limit)
+        return await _run(command, self.sdk, self.time_limit)
 
 
 def _content(path: Path) -> str:
@@ -163,7 +163,7 @@ def _sendable(code: bytes) -> bytes:
     return code
 
 
-async def run(command: list[str], folder: Path, time_limit: float) -> str:
+async def _run(command: list[str], folder: Path, time_limit: float) -> str:
     """Run a command to its end; return what it printed. Raises BuildError."""
     try:
         process = await asyncio.create_subprocess_exec(
@@ -173,6 +173,7 @@ async def run(command: list[str], folder: Path, time_limit: float) -> str:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:
         raise BuildError(f"cannot run {command[0]}: {error}; `make setup` installs it") from error

@@ -182,7 +182,7 @@ class KmodTap:
         if artifact.kernel != release:
             raise TapError(
                 f"artifact {artifact.name} is for kernel {artifact.kernel}, this host runs "
-                f"{release}: revoke the intent and apply it again, and it is built for this one"
+                f"{release}: the NCO has it compiled for this one when the agent connects"
             )
         with locked(self._run), _tap_errors(), L45() as l45:
             self._folder.load(artifact, l45.code())
