@@ -80,6 +80,8 @@ class Builder:
 
     async def key(self, module: str, platform: Platform) -> str:
         """Return the hash of everything that the output depends on; raises BuildError."""
+        if reason := self.lacking(platform):
+            raise BuildError(reason)
         version = await self._run([COMPILERS[platform.target], "--version"])
         digest = hashlib.sha256()
         for part in ("l45-build-2", str(platform), version, *BPF_FLAGS):
@@ -131,21 +133,26 @@ class Builder:
         await self._run(["strip", "--strip-debug", "--remove-section=.BTF*", str(output)])
         return output
 
-    def _headers(self, platform: Platform) -> Path:
-        """Return the folder of a kernel's headers; raises BuildError where they are not here.
+    def lacking(self, platform: Platform) -> str | None:
+        """Return why nothing can be compiled for a platform here, as far as it can be seen.
 
-        The release is what a host said: it must not lead anywhere else.
+        The kernel release is what a host said: it must not lead anywhere else.
         """
+        if platform.target != "kmod":
+            return None
         release = platform.kernel or ""
         if not re.fullmatch(r"[0-9][A-Za-z0-9.+~_-]{0,63}", release):
-            raise BuildError(f"{release!r} is not the release of a kernel")
-        folder = self.headers / release / "build"
-        if not all((folder / name).is_file() for name in HEADER_FILES):
-            raise BuildError(
-                f"no headers of kernel {release} at the NCO ({folder}): a module for it cannot be "
-                f"compiled; `apt-get install linux-headers-{release}`, then apply the intent again"
-            )
-        return folder
+            return f"{release!r} is not the release of a kernel"
+        folder = self._headers(platform)
+        if all((folder / name).is_file() for name in HEADER_FILES):
+            return None
+        return (
+            f"no headers of kernel {release} at the NCO ({folder}), so nothing can be compiled for "
+            f"it: `apt-get install linux-headers-{release}` there, then apply the intent again"
+        )
+
+    def _headers(self, platform: Platform) -> Path:
+        return self.headers / (platform.kernel or "") / "build"
 
     async def _run(self, command: list[str]) -> str:
         return await _run(command, self.sdk, self.time_limit)

@@ -121,11 +121,13 @@ class Orchestrator:
         linger: float,
         clock: Callable[[], float],
         changed: Callable[[], None],
+        lacking: Callable[[Platform], str | None] = lambda _: None,
         new_uid: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
         """`control` is what switches never steer; `changed` is called when `settle` is due.
 
-        `clock` gives seconds that never go backwards.
+        `clock` gives seconds that never go backwards, `lacking` says why nothing can be compiled
+        for a platform.
         """
         self.cib = cib
         self.modules = modules
@@ -135,6 +137,7 @@ class Orchestrator:
         self._linger = linger
         self._clock = clock
         self._changed = changed
+        self._lacking = lacking
         self._new_uid = new_uid
         self._agents: dict[str, Agent] = {}
         self._draining: dict[str, float] = {}
@@ -245,6 +248,7 @@ class Orchestrator:
             self._facts(customizations),
             uid,
             epoch=self.cib.next_epoch(intent.module),
+            lacking=self._lacking,
         )
         check_room(plan, customizations)
         check_mirrors(plan, sum(len(row.mirrors_spec) for row in others))

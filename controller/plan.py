@@ -102,13 +102,15 @@ def make_plan(
     uid: uuid.UUID,
     *,
     epoch: int = 0,
+    lacking: Callable[[Platform], str | None] = lambda _: None,
     random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> Plan:
     """Return the plan of `intent`; the servers stand before the clients.
 
     `uid` names this deployment: identifiers of customizations are derived from it, so they are
     the same each time, and an intent that is applied anew gets new ones. `epoch` is its number
-    among the deployments of a module for streams. Raises Invalid.
+    among the deployments of a module for streams; `lacking` says why nothing can be compiled for
+    a platform. Raises Invalid.
     """
     port = intent.port or manifest.match.server_port
     if port is None:
@@ -140,7 +142,7 @@ def make_plan(
             id=uuid.uuid5(uid, f"{side} {host} {match.model_dump_json()}").hex,
             host=host,
             side=side,
-            platform=_platform(manifest, _facts(hosts, host)),
+            platform=_platform(manifest, _facts(hosts, host), lacking),
             match=match,
             receives=manifest.client.receive if side == "client" else manifest.server.receive,
             sends=manifest.client.send if side == "client" else manifest.server.send,
@@ -266,12 +268,21 @@ def _address(facts: HostFacts, wanted: IPv4Address | None) -> str:
     return facts.addresses[0]
 
 
-def _platform(manifest: Manifest, facts: HostFacts) -> Platform:
-    """Return what a module is compiled for there; the host's preference decides."""
+def _platform(
+    manifest: Manifest, facts: HostFacts, lacking: Callable[[Platform], str | None]
+) -> Platform:
+    """Return what a module is compiled for there: what the host prefers of what can be built."""
     settled = facts.settled.get(manifest.transport)
+    reasons = []
     for target in facts.targets:
         if target in manifest.targets and target in BUILDABLE and settled in (None, target):
-            return Platform(target, facts.kernel if target == "kmod" else None)
+            platform = Platform(target, facts.kernel if target == "kmod" else None)
+            reason = lacking(platform)
+            if reason is None:
+                return platform
+            reasons.append(reason)
+    if reasons:
+        raise Invalid(f"module {manifest.name} on host {facts.name}: {'; '.join(reasons)}")
     buildable = set(manifest.targets) & set(BUILDABLE)
     if not buildable:
         raise Invalid(

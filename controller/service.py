@@ -74,7 +74,8 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
     signer = load_signer(state)
     with contextlib.closing(Cib(state.database)) as cib:
         artifacts = ArtifactStore(cib, state.artifacts, signer)
-        runner = Runner(Builder(config.modules, KERNEL_TAP, config.build_timeout), artifacts)
+        builder = Builder(config.modules, KERNEL_TAP, config.build_timeout)
+        runner = Runner(builder, artifacts)
         orchestrator = Orchestrator(
             cib,
             ModuleLibrary(config.modules),
@@ -84,6 +85,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
             linger=config.linger,
             clock=time.monotonic,
             changed=runner.wake,
+            lacking=builder.lacking,
         )
         control = ControlServer(orchestrator, context, ControlLimits(heartbeat=config.heartbeat))
         address, port = control.start(*split_endpoint(config.listen))

@@ -79,6 +79,16 @@ def test_the_hosts_preference_decides(tmp_path: Path) -> None:
     assert {c.platform for c in planned(manifest, other_way).customizations} == {Platform("bpf")}
 
 
+def test_what_the_nco_cannot_compile_for_is_passed_over(tmp_path: Path) -> None:
+    def lacking(platform: Platform) -> str | None:
+        return f"no headers of {platform}" if platform.target == "kmod" else None
+
+    plan = planned(datagrams(tmp_path), lacking=lacking)
+    assert {c.platform for c in plan.customizations} == {Platform("bpf")}
+    with pytest.raises(Invalid, match=r"stream on host dns: no headers of kmod 6\.12\.0"):
+        planned(stream(tmp_path), lacking=lacking)
+
+
 def test_sockets_stay_with_the_tap_that_has_them(tmp_path: Path) -> None:
     settled = {name: replace(facts, settled={"udp": "bpf"}) for name, facts in HOSTS.items()}
     plan = planned(datagrams(tmp_path), settled)
@@ -288,10 +298,16 @@ def test_missing_headers_are_named_with_their_package(tmp_path: Path) -> None:
     builder = Builder(KERNEL_TAP / "modules", KERNEL_TAP, 60, tmp_path)
     with pytest.raises(BuildError, match=r"apt-get install linux-headers-6\.1\.0-9-amd64"):
         key(builder, Platform("kmod", "6.1.0-9-amd64"))
+    assert builder.lacking(Platform("bpf")) is None
+    headers(tmp_path, "6.1.0-9-amd64")
+    assert (
+        replace(builder, headers=tmp_path / "lib").lacking(Platform("kmod", "6.1.0-9-amd64"))
+        is None
+    )
 
 
 @pytest.mark.parametrize("release", ["", "../6.1.0", "6.1/../..", "$(shell id)", "6.1 x", "6" * 70])
 def test_a_release_that_leads_elsewhere_is_refused(tmp_path: Path, release: str) -> None:
     builder = Builder(KERNEL_TAP / "modules", KERNEL_TAP, 60, tmp_path)
     with pytest.raises(BuildError, match="is not the release of a kernel"):
-        asyncio.run(builder.compile("stream_tag", Platform("kmod", release), "0" * 64))
+        key(builder, Platform("kmod", release))
