@@ -204,6 +204,8 @@ def match_text(match: Match) -> str:
     words: list[str] = [match.transport]
     words += [f"process {match.process}"] if match.process else ["any process"]
     words += [f"thread {match.thread}"] if match.thread else []
+    words += [f"of {match.executable}"] if match.executable else []
+    words += [f"of uid {match.uid}"] if match.uid is not None else []
     words += [f"local port {match.local_port}"] if match.local_port else []
     if match.remote:
         remote = str(match.remote).removesuffix("/32")

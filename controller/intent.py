@@ -19,7 +19,7 @@ from pydantic import (
 
 from controller.errors import Invalid
 from wire.manifest import explain
-from wire.match import COMM_MAX, Comm, Port
+from wire.match import COMM_MAX, Comm, Executable, Port, Uid
 from wire.messages import HostName, ModuleName
 
 Address = Annotated[IPv4Address, PlainSerializer(str, return_type=str)]
@@ -49,6 +49,10 @@ class Client(_Part):
     process: ProcessName | None = None
     """Name of the process; None: every process."""
     thread: ProcessName | None = None
+    executable: Executable | None = None
+    """Path of the program; only the kernel tap knows it, as the next."""
+    uid: Uid | None = None
+    """The user it runs as."""
 
 
 class Server(_Part):
@@ -56,6 +60,8 @@ class Server(_Part):
 
     host: HostName
     process: ProcessName | None = None
+    executable: Executable | None = None
+    uid: Uid | None = None
     address: Address | None = None
     """Where clients reach it; may be left out where the host has one address."""
 

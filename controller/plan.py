@@ -142,7 +142,7 @@ def make_plan(
             id=uuid.uuid5(uid, f"{side} {host} {match.model_dump_json()}").hex,
             host=host,
             side=side,
-            platform=_platform(manifest, _facts(hosts, host), lacking),
+            platform=_platform(manifest, match, _facts(hosts, host), lacking),
             match=match,
             receives=manifest.client.receive if side == "client" else manifest.server.receive,
             sends=manifest.client.send if side == "client" else manifest.server.send,
@@ -175,6 +175,8 @@ def server_match(server: Server, manifest: Manifest, port: Port) -> Match:
     return Match(
         transport=manifest.transport,
         process=server.process or manifest.match.server_process,
+        executable=server.executable,
+        uid=server.uid,
         local_port=port,
     )
 
@@ -185,6 +187,8 @@ def client_match(client: Client, manifest: Manifest, address: str, port: Port) -
         transport=manifest.transport,
         process=client.process or manifest.match.client_process,
         thread=client.thread,
+        executable=client.executable,
+        uid=client.uid,
         remote=IPv4Network(address),
         remote_port=port,
     )
@@ -269,7 +273,10 @@ def _address(facts: HostFacts, wanted: IPv4Address | None) -> str:
 
 
 def _platform(
-    manifest: Manifest, facts: HostFacts, lacking: Callable[[Platform], str | None]
+    manifest: Manifest,
+    match: Match,
+    facts: HostFacts,
+    lacking: Callable[[Platform], str | None],
 ) -> Platform:
     """Return what a module is compiled for there: what the host prefers of what can be built."""
     settled = facts.settled.get(manifest.transport)
@@ -277,7 +284,8 @@ def _platform(
     for target in facts.targets:
         if target in manifest.targets and target in BUILDABLE and settled in (None, target):
             platform = Platform(target, facts.kernel if target == "kmod" else None)
-            reason = lacking(platform)
+            beyond = match.beyond_bpf if target == "bpf" else None
+            reason = f"the bpf tap has no {beyond}" if beyond else lacking(platform)
             if reason is None:
                 return platform
             reasons.append(reason)

@@ -187,17 +187,11 @@ def _check_set(customizations: Sequence[Customization]) -> None:
 
 def _lacking(customization: Customization) -> str | None:
     """Return what a customization asks for that only the kernel tap does, or None."""
-    match = customization.match
-    asked = {
-        match.transport: match.transport != "udp",
-        "match by executable": match.executable is not None,
-        "match by uid": match.uid is not None,
-        "ranges of ports": match.local_port_last or match.remote_port_last,
-        "match by IPv6 address": any(p and p.version == 6 for p in (match.local, match.remote)),
-        "inactive customizations": not customization.active,
-        "deprecated customizations": customization.deprecated,
-    }
-    return next((what for what, is_asked in asked.items() if is_asked), None)
+    if not customization.active:
+        return "inactive customizations"
+    if customization.deprecated:
+        return "deprecated customizations"
+    return customization.match.beyond_bpf
 
 
 def _order(customization: Customization) -> tuple[int, str]:
