@@ -54,6 +54,9 @@ DUMP_TRIES = 4
 """A dump during which something changed is begun anew, but not for ever."""
 
 
+LOST = "lost"
+"""The kernel had more events than this listener had room for: what is so must be asked for."""
+
 NOT_LOADED = "l45.ko is not loaded (`dca tap load`)"
 
 
@@ -75,7 +78,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in this namespace, by one of EVENT_NAMES."""
+    """Something that happened in this namespace: one of EVENT_NAMES, or LOST."""
 
     name: str
     flow: Flow | None = None
@@ -157,9 +160,19 @@ class L45(GenericNetlinkSocket):
         socket = self.asyncore.socket
         while (left := until - time.monotonic()) > 0:
             if select.select([socket], [], [], left)[0]:
-                for said in self.marshal.parse(socket.recv(65536)):
-                    if isinstance(said, l45msg) and said["cmd"] in EVENT_NAMES:
-                        yield _event(said)
+                yield from self._events_now()
+
+    def _events_now(self) -> Iterator[Event]:
+        try:
+            data = self.asyncore.socket.recv(65536)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            yield Event(LOST)
+            return
+        for said in self.marshal.parse(data):
+            if isinstance(said, l45msg) and said["cmd"] in EVENT_NAMES:
+                yield _event(said)
 
     def _do(self, command: int, *attributes: tuple[str, Any]) -> l45msg:
         """Ask for one thing; return the reply."""

@@ -57,7 +57,7 @@ def _file(core: Path | None) -> Path | None:
     return built if built.exists() else None
 
 
-def installed(_run: Path = RUN) -> bool:
+def installed() -> bool:
     """Whether l45.ko is in this kernel."""
     try:
         with L45():
@@ -109,8 +109,8 @@ def uninstall(run: Path = RUN) -> None:
             while busy := _unload_code(run, l45):
                 if time.monotonic() > until:
                     raise TapError(
-                        f"customizations of other network namespaces use {', '.join(busy)}: "
-                        "`dca reset` there first"
+                        f"customizations of other network namespaces use {', '.join(busy)}, or "
+                        "streams that do not end: `dca reset` there first, or wait"
                     )
                 time.sleep(0.1)
         if not kernel_modules.unload(CORE):
@@ -124,7 +124,7 @@ def _unload_code(run: Path, l45: L45) -> list[str]:
     return [code.name for code in l45.code() if not kernel_modules.unload(code.name)]
 
 
-def status(_run: Path = RUN) -> TapStatus:
+def status() -> TapStatus:
     """Return what l45.ko holds; customizations are counted over all namespaces."""
     if not installed():
         return TapStatus(installed=False)
@@ -184,8 +184,10 @@ class KmodTap:
                 f"artifact {artifact.name} is for kernel {artifact.kernel}, this host runs "
                 f"{release}: the NCO has it compiled for this one when the agent connects"
             )
-        with locked(self._run), _tap_errors(), L45() as l45:
-            self._folder.load(artifact, l45.code())
+        with locked(self._run), _tap_errors():
+            _install_locked(self._core)  # somebody may have unloaded it, to have a newer one
+            with L45() as l45:
+                self._folder.load(artifact, l45.code())
 
     def apply(self, customizations: Sequence[Customization]) -> None:
         """Make these the namespace's set, and unload what no namespace uses."""

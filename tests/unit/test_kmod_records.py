@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
 from host_agent.kmod_abi import CMD_FLOW_BROKEN, CMD_GET_FLOWS
-from host_agent.kmod_netlink import L45, NOT_LOADED, _event
+from host_agent.kmod_netlink import L45, LOST, NOT_LOADED, Event, _event
 from host_agent.kmod_records import (
     Attached,
     pack_address,
@@ -170,3 +172,12 @@ def test_a_kernel_without_the_tap_says_so() -> None:
     with pytest.raises(NetlinkError) as error:
         L45()
     assert error.value.args[1] == NOT_LOADED
+
+
+def test_a_listener_that_was_too_slow_is_told() -> None:
+    def recv(_: int) -> bytes:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    door = L45.__new__(L45)
+    door.asyncore = SimpleNamespace(socket=SimpleNamespace(recv=recv))
+    assert list(door._events_now()) == [Event(LOST)]
