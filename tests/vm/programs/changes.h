@@ -23,6 +23,9 @@ extern const struct scenario change_streams[], change_matches[], change_hostile[
 #define XOR "l45_stream_xor"
 
 #define DRAIN_LONG 60000
+/* Enough for who is idle to end his stream. What has not ended by then is reset; what has, but
+ * could still begin again, keeps its customization until then. */
+#define DRAIN_SHORT 6000
 
 /* Customizations of this process, the first with number 1 and priority 10; the number is id, epoch
  * and in the token. */

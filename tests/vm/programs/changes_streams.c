@@ -162,7 +162,7 @@ static void replaced(void)
 	exchange(&pair, 1000);
 	EXPECT(flow_of(pair.a.fd).tx, 2);
 	step("the old one goes");
-	apply(set + 1, 1, DRAIN_LONG);
+	apply(set + 1, 1, DRAIN_SHORT);
 	exchange(&pair, 1000);
 	wait_gone(1);
 	exchange(&pair, 1000);
@@ -185,7 +185,7 @@ static void taken_away(void)
 		exchange(&pair, 1000);
 		write_bytes(&pair.a, 30000);
 		write_bytes(&pair.b, 20000);
-		apply_none(DRAIN_LONG);
+		apply_none(DRAIN_SHORT * 2);
 		EXPECT(told_of(1).flags & L45_CUSTOMIZATION_DRAINING, L45_CUSTOMIZATION_DRAINING);
 		write_bytes(&pair.a, 3000);
 		write_bytes(&pair.b, 2000);
@@ -244,7 +244,7 @@ static void asleep(void)
 		exchange(&pair, 100);
 		reader = start(read_500, &pair.b);
 		sleep_ms(30); /* it sleeps by now, most likely */
-		apply_none(DRAIN_LONG);
+		apply_none(DRAIN_SHORT);
 		if (i)
 			wait_gone(1);
 		write_bytes(&pair.a, 500);
@@ -265,7 +265,7 @@ static void idle(void)
 		open_pair(&pairs[i]);
 		exchange(&pairs[i], 100 + i);
 	}
-	apply_none(DRAIN_LONG);
+	apply_none(DRAIN_SHORT);
 	wait_gone(1);
 	wait_gone(2);
 	for (int i = 0; i < 5; i++) {
