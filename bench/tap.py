@@ -174,7 +174,7 @@ def _rows(measured: Measured, time: str) -> Iterator[Row]:
         if case == "warm":
             continue
         if case == "memory":
-            yield from _memory(name, rounds, bare)
+            yield _memory(name, rounds, bare)
             continue
         of = "bytes" if "bytes" in rounds[0] else "count"
         unit = "byte" if of == "bytes" else "query" if case in ("udp", "dns") else "connection"
@@ -196,18 +196,17 @@ def _per(name: str, metric: str, rounds: Sequence[Mapping[str, int]], of: str, u
 
 def _memory(
     name: str, rounds: Sequence[Mapping[str, int]], bare: Sequence[Mapping[str, int]]
-) -> Iterator[Row]:
-    """Give what a socket takes more than a bare one does; of a bare one, all it takes."""
+) -> Row:
+    """Return what a bare socket takes, or what another one takes more than that."""
+    taken = [_taken(now) for now in rounds]
+    if rounds is bare:
+        return Row.of(name, "objects", "bytes/socket", taken)
+    more = [now - _taken(was) for now, was in zip(taken, bare, strict=True)]
+    return Row.of(name, "more objects", "bytes/socket", more)
 
-    def taken(now: Mapping[str, int], what: str) -> float:
-        before, after = now[f"before{what}"], now[f"after{what}"]
-        return (after - before) / now["sockets"]
 
-    for what in ("objects", "pages"):
-        values = [taken(now, what) for now in rounds]
-        if rounds is not bare:
-            values = [value - taken(was, what) for value, was in zip(values, bare, strict=True)]
-        yield Row.of(name, f"more {what}" if rounds is not bare else what, "bytes/socket", values)
+def _taken(now: Mapping[str, int]) -> float:
+    return (now["after"] - now["before"]) / now["sockets"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 # leaves perf's profile of a customized transfer in $RESULTS.
 # $KMOD has the kernel modules and the eBPF one, $PROGRAMS and $BENCH programs. A transfer sends
 # $BYTES; $COUNT questions and connections are asked for, and everything $ROUNDS times. TAG_1000,
-# TAG_65280 and XOR are parameters of modules. COUNTED is not empty where time is counted (bench/tap.py).
+# TAG_65280 and XOR are parameters of modules. COUNTED is empty but where instructions are the time.
 # shellcheck shell=sh
 
 near=l45-bench-near
@@ -162,7 +162,8 @@ stop_bpf() {
 transfer() {
 	result=$(in_near perf stat --all-cpus -x, --event instructions:uk --output "$work/counted" \
 		"$BENCH/tap-stream" send $address 7001 "$BYTES")
-	echo "$1 $variant $result $(awk -F, '$1 ~ /^[0-9]+$/ { print "instructions=" $1 }' "$work/counted")"
+	instructions=$(awk -F, '$1 ~ /^[0-9]+$/ { print "instructions=" $1 }' "$work/counted")
+	echo "$1 $variant $result $instructions"
 }
 
 # ask CASE PORT: questions over UDP, one after the other.
@@ -178,7 +179,8 @@ fetch() {
 	echo "$1 $variant $result" | awk '{ printf "%s %s bytes=%d ns=%d\n", $1, $2, $3, $4 * 1e9 }'
 }
 
-# Where time goes with instructions (COUNTED) there must be some, else timers wait for the machine's.
+# Where time is counted, a processor that has nothing to do waits by the machine's clock, and late
+# when the machine is busy. So there it has something to do.
 shaped() {
 	idle=
 	[ -z "$COUNTED" ] || { chrt --idle 0 sh -c 'while :; do :; done' & idle=$!; }
@@ -261,15 +263,12 @@ programs() {
 	done
 }
 
-# Bytes of all objects in the kernel's caches, and of memory in use.
+# Bytes of all objects in the kernel's caches.
 memory() {
 	for cache in /sys/kernel/slab/*/shrink; do
 		echo 1 >"$cache"
 	done
-	awk 'FNR == NR { if (FNR > 2) objects += $2 * $4; next }
-		$1 == "MemTotal:" { total = $2 }
-		$1 == "MemFree:" { printf "%sobjects=%d %spages=%d", name, objects, name, (total - $2) * 1024 }
-	' name="$1" /proc/slabinfo /proc/meminfo
+	awk 'NR > 2 { bytes += $2 * $4 } END { printf "%d", bytes }' /proc/slabinfo
 }
 
 # Both ends of each connection are here.
@@ -278,11 +277,11 @@ at_rest() {
 		use $variant
 		serve 7003 "$BENCH/tap-stream" hold 7003
 		sleep 1
-		before=$(memory before)
+		before=$(memory)
 		start ip netns exec $near "$BENCH/tap-stream" open $address 7003 1000
 		until grep -q open "$work/server.log"; do sleep 0.2; done
 		sleep 1
-		echo "memory $variant sockets=2000 $before $(memory after)"
+		echo "memory $variant sockets=2000 before=$before after=$(memory)"
 		stop
 		: >"$work/server.log"
 	done
@@ -303,9 +302,11 @@ make_network
 trap clean_up EXIT
 make_site
 start_bpf
-variant=bare
+variant=bare # what runs for the first time is read from the disk
 serve 7001 "$BENCH/tap-stream" receive 7001
+serve 443 nginx -c "$work/nginx.conf"
 transfer warm
+fetch http >"$work/warm.log"
 stop
 for _ in $(seq "$ROUNDS"); do
 	streams
