@@ -54,13 +54,11 @@ class CodeFolder:
             name = _checked_name(artifact)
             if any(code.name == name for code in loaded):
                 self._replace(name)
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            record = self._folder / name
-            record.write_text(artifact.digest)
+            self._note(name, artifact.digest)
             try:
                 kernel_modules.load(artifact.data)
             except BaseException:
-                record.unlink()
+                (self._folder / name).unlink()
                 raise
             log.info("module_loaded module=%s digest=%s", name, artifact.digest)
         self._hold(name)
@@ -72,6 +70,15 @@ class CodeFolder:
                 f"{name} is loaded already from other bytes, and in use: when its customizations "
                 "are gone from all network namespaces (`dca reset`), it can be loaded"
             )
+
+    def _note(self, name: str, digest: str) -> None:
+        """Write a file as a whole, or, if we die, none."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if name in self._held:  # of code that somebody else unloaded
+            self._held.pop(name).close()
+        beside = self._folder.with_name("kmod.new")
+        beside.write_text(digest)
+        beside.replace(self._folder / name)
 
     def _hold(self, name: str) -> None:
         if name not in self._held:

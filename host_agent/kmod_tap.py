@@ -171,7 +171,7 @@ class KmodTap:
 
     def has_artifact(self, digest: str) -> bool:
         """Whether the kernel module with this code is loaded."""
-        with _tap_errors(), L45() as l45:
+        with locked(self._run), _tap_errors(), L45() as l45:
             return self._folder.name(digest, l45.code()) is not None
 
     def load_artifact(self, artifact: Artifact) -> None:
@@ -209,9 +209,8 @@ class KmodTap:
 
     def customizations(self) -> list[Status]:
         """Return what is in force in this namespace; what is only drained is gone."""
-        with _tap_errors(), L45() as l45:
-            said = l45.customizations()
-        digests = self._folder.digests()
+        with locked(self._run), _tap_errors(), L45() as l45:
+            said, digests = l45.customizations(), self._folder.digests()
         return [_status(one, digests.get(one.code, UNKNOWN)) for one in said if not one.is_draining]
 
     def flows(self) -> list[Flow]:
