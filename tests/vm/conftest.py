@@ -10,7 +10,9 @@ from tests.vm import kernels, machine
 from tests.vm.kernels import Build, Kernel
 from tests.vm.machine import Ended, Guest
 
-CHECKS = sorted((Path(__file__).parent / "checks").glob("*.sh"))
+FOLDER = Path(__file__).parent
+CHECKS = sorted((FOLDER / "checks").glob("*.sh"))
+FAULTS = [FOLDER / "faults" / name for name in ("leaky.sh", "well.sh")]
 
 
 @pytest.fixture(scope="session", params=kernels.SERIES)
@@ -46,4 +48,4 @@ def guest(
     """Boot once, run all checks, and give what is left of it."""
     share = tmp_path_factory.mktemp(f"guest-{kernel.release}")
     modules = kernels.modules_in(build.folder)
-    return machine.run(Guest(kernel, accelerator, CHECKS, modules, {}), share)
+    return machine.run(Guest(kernel, accelerator, [*CHECKS, *FAULTS], modules, {}), share)

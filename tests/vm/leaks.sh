@@ -2,7 +2,7 @@
 # What a check left behind in the guest. guest.sh calls leaks_before, runs the check, and calls
 # leaks_after, which prints a line for each leak and removes what it can, for the next check's sake.
 
-LEAK_SECONDS=15 # for sockets and namespaces, which the kernel frees some time after their end
+LEAK_SECONDS=20 # for sockets and namespaces, which the kernel frees some time after their end
 KMEMLEAK=/sys/kernel/debug/kmemleak
 
 leaks_before() {
@@ -89,7 +89,8 @@ settle() {
 
 # Wait until there is no more of it than before, or say what there is.
 wait_for() {
-	for _ in $(seq $LEAK_SECONDS); do
+	until=$(($(date +%s) + LEAK_SECONDS))
+	while [ "$(date +%s)" -lt $until ]; do
 		more=$("$1" | awk 'NR == FNR { was[$1] = $2; next }
 			$2 > was[$1] + 0 { print "is", $1, $2, "was", was[$1] + 0 }' "/run/$1" -)
 		[ -n "$more" ] || return 0

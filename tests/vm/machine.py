@@ -69,10 +69,6 @@ class Ended:
         output, log = self._of(check, "out"), self._log(check) or self.tail
         return "\n".join([*self.reasons(check), "Output:", output, "Kernel:", log])
 
-    def complaints(self) -> list[str]:
-        """Return what the kernel said that is bad, from the first check on."""
-        return complaints(self.console.partition(BEGIN)[2])
-
     def _of(self, check: str, kind: str) -> str:
         path = self.share / f"{check}.{kind}"
         return path.read_text(errors="replace") if path.exists() else ""
