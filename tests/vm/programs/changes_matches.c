@@ -138,6 +138,78 @@ static void priorities(void)
 	apply_none(0);
 }
 
+/* A connection of this listener is customized on both ends. */
+static void comes_customized(int server, int client)
+{
+	struct pair pair = { .a = { .fd = client, .out_seed = 1, .in_seed = 2 },
+			     .b = { .out_seed = 2, .in_seed = 1 } };
+
+	set_nonblocking(server, false);
+	pair.b.fd = accept(server, NULL, NULL);
+	CHECK(pair.b.fd >= 0, "accept: %s", strerrorname_np(errno));
+	set_nonblocking(client, false);
+	exchange(&pair, 700);
+	EXPECT(flow_of(pair.a.fd).tx, 1);
+	EXPECT(flow_of(pair.b.fd).tx, 1);
+	finish(&pair);
+}
+
+/* What was done with a listener before does not matter, nor whether it is older than the set. */
+static void listeners(void)
+{
+	struct tap_customization tag = customization(TAG, 1);
+	int server = listener(), byte;
+
+	apply_none(0);
+	EXPECT(poll_now(server, POLLIN), 0);
+	EXPECT_ERRNO(recv(server, &byte, 1, 0), ENOTCONN);
+	EXPECT(close(connect_to(server)), 0);
+	EXPECT(close(accept(server, NULL, NULL)), 0);
+	apply(&tag, 1, DRAIN_LONG);
+	for (int i = 0; i < 3; i++) {
+		int client;
+
+		step("connection %d of an old listener", i);
+		set_nonblocking(server, true);
+		EXPECT_ERRNO(accept(server, NULL, NULL), EAGAIN);
+		EXPECT(poll_now(server, POLLIN), 0);
+		client = connect_to(server);
+		EXPECT(poll_until(server, POLLIN), POLLIN);
+		comes_customized(server, client);
+	}
+	EXPECT(close(server), 0);
+	apply_none(0);
+}
+
+/* A client's socket gets there in the end, whatever it went through. */
+static void clients(void)
+{
+	struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+	struct tap_customization tag = customization(TAG, 1);
+	int server = listener(), other = listener(), client = client_socket(SOCK_STREAM);
+	union address address;
+	socklen_t size = loopback(&address, false, port_of(other));
+	char byte;
+
+	apply(&tag, 1, DRAIN_LONG);
+	EXPECT(close(other), 0);
+	EXPECT_ERRNO(recv(client, &byte, 1, 0), ENOTCONN);
+	EXPECT(poll_now(client, POLLIN), POLLHUP);
+	EXPECT_ERRNO(connect(client, &address.any, size), ECONNREFUSED);
+	size = loopback(&address, false, port_of(server));
+	set_nonblocking(client, true);
+	EXPECT_ERRNO(connect(client, &address.any, size), EINPROGRESS);
+	EXPECT(poll_until(client, POLLOUT), POLLOUT);
+	comes_customized(server, dup(client));
+	step("once more");
+	EXPECT(connect(client, &nobody, sizeof(nobody)), 0);
+	set_nonblocking(client, false);
+	EXPECT(connect(client, &address.any, size), 0);
+	comes_customized(server, client);
+	EXPECT(close(server), 0);
+	apply_none(0);
+}
+
 static void be_plain(void *argument)
 {
 	struct end *end = argument;
@@ -184,6 +256,8 @@ const struct scenario change_matches[] = {
 	{ "change_addresses", addresses, BOTH_WAYS },
 	{ "change_one_port", one_port, ONCE },
 	{ "change_priorities", priorities, BOTH_WAYS },
+	{ "change_listeners", listeners, ONCE },
+	{ "change_clients", clients, ONCE },
 	{ "change_plain_client", plain_client, ONCE },
 	{ 0 },
 };

@@ -190,6 +190,7 @@ static void events(void)
 	struct tap listener_;
 	struct pair pair;
 
+	the_tap(); /* which empties the set */
 	EXPECT(tap_open(&listener_), 0);
 	EXPECT(tap_subscribe(&listener_), 0);
 	apply(&tag, 1, DRAIN_LONG);

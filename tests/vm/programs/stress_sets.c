@@ -78,7 +78,7 @@ static void apply(int drain_ms)
 	wait_sections();
 }
 
-/* Workers open no connection meanwhile, so none has one end under each of two sets. */
+/* Workers open no connection meanwhile: none has one end under each of two sets. */
 static void pause_workers(bool on)
 {
 	__atomic_store_n(&shared->paused, on, __ATOMIC_SEQ_CST);
@@ -88,10 +88,13 @@ static void pause_workers(bool on)
 
 static void add(void)
 {
+	bool paused = chance(&random_state, 2);
+
 	if (count == MEMBERS_MAX)
 		return;
 	members[count++] = new_member();
-	pause_workers(true);
+	pause_workers(
+		paused); /* without that, one end only may have it: it comes to nothing there */
 	apply(DRAIN_LONG);
 	pause_workers(false);
 }
@@ -134,7 +137,8 @@ static void take_away(unsigned int which)
 		apply(DRAIN_LONG);
 		sleep_us(rnd(&random_state, 200000));
 	}
-	pause_workers(true);
+	/* What is drained is still understood by who accepts a connection meanwhile. */
+	pause_workers(drain != DRAIN_LONG || chance(&random_state, 2));
 	members[which] = members[--count];
 	/* Before, for the first reset may come before apply() returns. */
 	note_revoke(drain);
@@ -144,7 +148,7 @@ static void take_away(unsigned int which)
 
 static void toggle(unsigned int which, uint32_t flag)
 {
-	pause_workers(true);
+	pause_workers(chance(&random_state, 2));
 	members[which].flags ^= flag;
 	apply(DRAIN_LONG);
 	pause_workers(false);
