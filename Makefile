@@ -7,7 +7,7 @@ C_SOURCES = $(shell find kernel_tap bench tests -name '*.[ch]')
 
 export PYTHON
 
-.PHONY: help setup system build user demo lab test test-vm debug-kernel stress-vm \
+.PHONY: help setup system build user demo lab test test-vm demo-vm debug-kernel stress-vm \
 	lint unit fuzz bench-core bench-tap clean
 
 help: ## Show this list
@@ -51,6 +51,11 @@ debug-kernel: setup ## Build Linux 6.12 with KASAN, lockdep and kmemleak, into b
 build/debug-kernel/built: tests/vm/debug/build.sh tests/vm/debug/config
 	@tests/vm/debug/build.sh $(@D)
 	@touch $@
+
+VM_KERNEL ?= 6.12
+demo-vm: setup ## Play the kernel tap's demonstration in QEMU (root); VM_KERNEL=6.1 or 6.12
+	@setup/system.sh setup/vm-packages.txt
+	@$(BIN)/python -m tests.vm.demo --kernel $(VM_KERNEL)
 
 SECONDS ?= 600
 stress-vm: debug-kernel ## Stress the kernel tap in the debug kernel for SECONDS=600, then fuzz netlink

@@ -1,0 +1,1 @@
+"""The kernel tap's demonstration, in a guest: `make demo-vm`."""
