@@ -18,6 +18,7 @@
 
 struct shared *shared;
 
+static pid_t controller;
 static unsigned long kills;
 static bool plain; /* no sets: what this program asks for is true without a tap too */
 
@@ -47,6 +48,41 @@ void sleep_us(long microseconds)
 	nanosleep(&time, NULL);
 }
 
+/* Nobody stays: a worker and its child are a group. */
+static void kill_workers(void)
+{
+	for (int i = 0; i < SLOTS; i++)
+		if (shared->slots[i].group > 0)
+			kill(-shared->slots[i].group, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+}
+
+static void summarize(void)
+{
+	uint64_t connections = 0, datagrams = 0, bytes = 0;
+
+	for (int i = 0; i < SLOTS; i++) {
+		connections += shared->slots[i].connections;
+		datagrams += shared->slots[i].datagrams;
+		bytes += shared->slots[i].bytes;
+	}
+	printf("stress connections=%lu bytes=%lu restored=%lu datagrams=%lu applies=%lu kills=%lu "
+	       "ended_by_kill=%lu ended_on_purpose=%lu ended_at_deadline=%lu\n",
+	       connections, bytes, sets_restored(), datagrams, sets_applied(), kills,
+	       shared->resets[BY_KILL], shared->resets[BY_PURPOSE], shared->resets[BY_DEADLINE]);
+}
+
+static _Noreturn void conclude(void)
+{
+	kill_workers();
+	summarize();
+	if (shared->failed)
+		printf("FAIL %s\n", shared->failure);
+	fflush(stdout);
+	_exit(shared->failed != 0);
+}
+
 void failed(const char *format, ...)
 {
 	char text[FAILURE_SIZE];
@@ -59,6 +95,8 @@ void failed(const char *format, ...)
 	if (__atomic_compare_exchange_n(&shared->failed, &nobody, 1, false, __ATOMIC_SEQ_CST,
 					__ATOMIC_SEQ_CST))
 		strcpy(shared->failure, text);
+	if (getpid() == controller)
+		conclude();
 	_exit(1);
 }
 
@@ -107,7 +145,8 @@ static void start_worker(int number, uint64_t seed)
 	child = fork();
 	if (!child)
 		work(slot, seed);
-	slot->a = child;
+	setpgid(child, child);
+	slot->a = slot->group = child;
 }
 
 /* An end of a connection dies. */
@@ -200,29 +239,6 @@ static void wait_workers(uint64_t seed)
 			look_for_stuck();
 			sleep_us(20000);
 		}
-	for (int i = 0; i < SLOTS; i++) {
-		if (shared->slots[i].a > 0)
-			kill(shared->slots[i].a, SIGKILL);
-		if (shared->slots[i].b > 0)
-			kill(shared->slots[i].b, SIGKILL);
-	}
-	while (waitpid(-1, NULL, 0) > 0)
-		;
-}
-
-static void summarize(void)
-{
-	uint64_t connections = 0, datagrams = 0, bytes = 0;
-
-	for (int i = 0; i < SLOTS; i++) {
-		connections += shared->slots[i].connections;
-		datagrams += shared->slots[i].datagrams;
-		bytes += shared->slots[i].bytes;
-	}
-	printf("stress connections=%lu bytes=%lu restored=%lu datagrams=%lu applies=%lu kills=%lu "
-	       "ended_by_kill=%lu ended_on_purpose=%lu ended_at_deadline=%lu\n",
-	       connections, bytes, sets_restored(), datagrams, sets_applied(), kills,
-	       shared->resets[BY_KILL], shared->resets[BY_PURPOSE], shared->resets[BY_DEADLINE]);
 }
 
 int main(int count, char **words)
@@ -245,12 +261,10 @@ int main(int count, char **words)
 		      0);
 	if (shared == MAP_FAILED)
 		return perror("mmap"), 2;
+	controller = getpid();
 	control(strtoul(words[1], NULL, 0), seed);
 	wait_workers(seed);
 	if (!plain && !shared->failed)
 		sets_close();
-	summarize();
-	if (shared->failed)
-		printf("FAIL %s\n", shared->failure);
-	return shared->failed != 0;
+	conclude();
 }

@@ -38,6 +38,7 @@ enum reason {
 /* A worker: process `a`, and its child `b` for the other end of a connection. */
 struct slot {
 	pid_t a, b;
+	pid_t group;	     /* of both */
 	uint32_t section;    /* odd while in one */
 	uint32_t killed;     /* an end of this connection */
 	uint32_t on_purpose; /* a reset by an end of this connection */

@@ -224,6 +224,7 @@ void work(struct slot *slot, uint64_t seed)
 {
 	struct random random = { seed };
 
+	setpgid(0, 0);
 	while (!__atomic_load_n(&shared->stop, __ATOMIC_SEQ_CST)) {
 		if (chance(&random, 5))
 			use_datagrams(slot, &random, chance(&random, 2) ? AF_INET : AF_INET6);
