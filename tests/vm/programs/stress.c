@@ -243,17 +243,18 @@ static void wait_workers(uint64_t seed)
 
 int main(int count, char **words)
 {
+	bool calm = false;
 	uint64_t seed;
 
-	if (count == 4 && !strcmp(words[1], "--plain")) {
-		plain = true;
-		words++;
-		count--;
+	if (count == 4) {
+		plain = !strcmp(words[1], "--plain");
+		calm = !strcmp(words[1], "--calm");
 	}
-	if (count != 3) {
-		fputs("stress [--plain] SECONDS SEED\n", stderr);
+	if (count != 3 + (plain || calm)) {
+		fputs("stress [--plain | --calm] SECONDS SEED\n", stderr);
 		return 2;
 	}
+	words += plain || calm;
 	seed = pattern_mix(strtoull(words[2], NULL, 0));
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1); /* of ends whose worker was killed */
@@ -262,6 +263,7 @@ int main(int count, char **words)
 	if (shared == MAP_FAILED)
 		return perror("mmap"), 2;
 	controller = getpid();
+	shared->calm = calm;
 	control(strtoul(words[1], NULL, 0), seed);
 	wait_workers(seed);
 	if (!plain && !shared->failed)

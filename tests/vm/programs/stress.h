@@ -56,6 +56,7 @@ struct revoke {
 /* Between all processes. */
 struct shared {
 	uint32_t stop, paused, failed;
+	uint32_t calm; /* workers open no connection while a set is applied that need not be */
 	char failure[FAILURE_SIZE];
 	uint64_t resets[REASONS];
 	uint32_t revokes;
@@ -98,6 +99,7 @@ struct direction {
 	uint64_t stop_at; /* bytes; the writer resets the connection there */
 	struct slot *slot;
 	char *step;
+	const char *end;
 	int pipe[2];
 };
 

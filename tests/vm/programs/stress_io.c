@@ -149,9 +149,9 @@ static void check(struct direction *direction, const char *buffer, size_t size, 
 	long wrong = pattern_check(buffer, direction->seed, direction->done, size);
 
 	if (wrong != PATTERN_RIGHT)
-		failed("byte %lu of %lu is wrong: %02x (%ld of %zu, read %u)",
-		       direction->done + wrong, direction->total, (unsigned char)buffer[wrong],
-		       wrong, size, how);
+		failed("end %s: byte %lu of %lu is wrong: %02x (%ld of %zu, read %u)",
+		       direction->end, direction->done + wrong, direction->total,
+		       (unsigned char)buffer[wrong], wrong, size, how);
 }
 
 static ssize_t plain_recv(struct direction *direction, char *buffer, size_t size)

@@ -86,15 +86,19 @@ static void pause_workers(bool on)
 		wait_sections();
 }
 
+/* Whether a change that need not wait for workers does. */
+static bool calm(void)
+{
+	return shared->calm || chance(&random_state, 2);
+}
+
 static void add(void)
 {
-	bool paused = chance(&random_state, 2);
-
 	if (count == MEMBERS_MAX)
 		return;
 	members[count++] = new_member();
-	pause_workers(
-		paused); /* without that, one end only may have it: it comes to nothing there */
+	/* In a hurry one end only may have it: it comes to nothing there. */
+	pause_workers(calm());
 	apply(DRAIN_LONG);
 	pause_workers(false);
 }
@@ -138,7 +142,7 @@ static void take_away(unsigned int which)
 		sleep_us(rnd(&random_state, 200000));
 	}
 	/* What is drained is still understood by who accepts a connection meanwhile. */
-	pause_workers(drain != DRAIN_LONG || chance(&random_state, 2));
+	pause_workers(drain != DRAIN_LONG || calm());
 	members[which] = members[--count];
 	/* Before, for the first reset may come before apply() returns. */
 	note_revoke(drain);
@@ -148,7 +152,7 @@ static void take_away(unsigned int which)
 
 static void toggle(unsigned int which, uint32_t flag)
 {
-	pause_workers(chance(&random_state, 2));
+	pause_workers(calm());
 	members[which].flags ^= flag;
 	apply(DRAIN_LONG);
 	pause_workers(false);

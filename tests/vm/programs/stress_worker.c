@@ -107,8 +107,9 @@ static void explain(struct slot *slot, const struct direction *direction, const 
 
 	for (int ms = 0; !find_reason(slot, &reason); ms += 10) {
 		if (ms == PATIENCE_MS)
-			failed("%s at byte %lu of %lu: %s, and nobody has ended the connection",
-			       what, direction->done, direction->total, strerrorname_np(error));
+			failed("end %s: %s at byte %lu of %lu: %s, and nobody has ended the connection",
+			       direction->end, what, direction->done, direction->total,
+			       strerrorname_np(error));
 		sleep_us(10000);
 	}
 	__atomic_add_fetch(&shared->resets[reason], 1, __ATOMIC_RELAXED);
@@ -137,6 +138,7 @@ static void start_direction(struct direction *direction, struct slot *slot, int 
 	direction->fd = fd;
 	direction->slot = slot;
 	direction->step = slot->step[side];
+	direction->end = side ? "b (accepted)" : "a (connecting)";
 	if (pipe2(direction->pipe, O_CLOEXEC))
 		failed("pipe2: %s", strerrorname_np(errno));
 }
