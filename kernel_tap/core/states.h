@@ -27,7 +27,7 @@
  * what could be the begin of one is held back, and handed over when it cannot be one any more, or
  * when that takes too long. Behind a mark it parses frames. A frame's content belongs to the
  * application as it is, from behind the module's head on (L45_STREAM_HEAD: never copied here,
- *handed over before the frame is complete), or after the module has worked on all of it
+ * handed over before the frame is complete), or after the module has worked on all of it
  * (L45_STREAM_WHOLE: in the tap's buffer where all of it is there, else collected in one of ours,
  * which lives as long as such a frame is incomplete).
  *

@@ -252,6 +252,7 @@ int l45_apply(struct l45_net *net, struct nlattr *wanted, u32 drain_ms,
 		return -ENOMEM;
 	refcount_set(&change.set->refs, 1);
 	mutex_lock(&net->lock);
+	l45_forget_drained(net); /* so that what is drained by now is in nobody's way */
 	change.old = l45_set_current(net);
 	err = build(&change, wanted);
 	if (!err) {

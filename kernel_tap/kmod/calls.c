@@ -49,6 +49,15 @@ long l45_leave(struct l45_call *call, long result)
 	return result;
 }
 
+void l45_poke(struct task_struct *task)
+{
+	if (task->flags & PF_KTHREAD)
+		return;
+	set_tsk_thread_flag(task, TIF_SIGPENDING);
+	if (READ_ONCE(task->__state) & TASK_INTERRUPTIBLE)
+		wake_up_process(task);
+}
+
 /* A task in the list is alive, for it has to leave the list itself. It has no signal: on its way
  * out of the kernel it starts its call again, which then is the kernel's own. */
 static bool poke(struct bucket *bucket)
@@ -60,8 +69,7 @@ static bool poke(struct bucket *bucket)
 	any = !list_empty(&bucket->calls);
 	list_for_each_entry(call, &bucket->calls, node) {
 		call->poked = true;
-		set_tsk_thread_flag(call->task, TIF_SIGPENDING);
-		wake_up_process(call->task);
+		l45_poke(call->task);
 	}
 	spin_unlock(&bucket->lock);
 	return any;

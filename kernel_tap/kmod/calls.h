@@ -23,6 +23,10 @@ void l45_enter(struct l45_call *call);
 /* Returns `result`, or where unloading interrupted the call, what makes it start again. */
 long l45_leave(struct l45_call *call, long result);
 
+/* Let a task leave its wait as if a signal had come: it has none, and so starts its call again. The
+ * task cannot go meanwhile. */
+void l45_poke(struct task_struct *task);
+
 /* Wait until nobody is in a call, waking all that are. */
 void l45_calls_end(void);
 

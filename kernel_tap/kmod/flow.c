@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* How a socket gets customizations, and loses them. */
+#include "calls.h"
 #include "compat.h"
 #include "flow.h"
 #include "hooks.h"
@@ -10,11 +11,6 @@
 /* Work on flows sleeps on their locks. */
 static struct workqueue_struct *l45_flow_queue;
 
-static bool is_tcp(const struct sock *sk)
-{
-	return sk->sk_protocol == IPPROTO_TCP;
-}
-
 /*
  * References.
  */
@@ -24,16 +20,43 @@ struct l45_tap *l45_tap_of(const struct sock *sk)
 	return rcu_dereference_sk_user_data(sk);
 }
 
+/* Whose operations are not ours, his `sk_user_data` is not either. */
 struct l45_tap *l45_tap_hold(const struct sock *sk)
 {
-	struct l45_tap *tap;
+	struct socket *sock = READ_ONCE(sk->sk_socket);
+	struct l45_tap *tap = NULL;
 
 	rcu_read_lock();
-	tap = l45_tap_of(sk);
+	if (sock && l45_is_customized(sock))
+		tap = l45_tap_of(sk);
 	if (tap && !kref_get_unless_zero(&tap->refs))
 		tap = NULL;
 	rcu_read_unlock();
 	return tap;
+}
+
+struct l45_tap *l45_tap_enter(const struct sock *sk, struct l45_call *call)
+{
+	struct l45_tap *tap = l45_tap_hold(sk);
+
+	if (!tap)
+		l45_enter(call);
+	return tap;
+}
+
+long l45_tap_leave(struct l45_tap *tap, struct l45_call *call, long result)
+{
+	if (!tap)
+		return l45_leave(call, result);
+	l45_tap_put(tap);
+	return result;
+}
+
+void l45_tap_let_go(struct l45_tap **tap, struct l45_call *call)
+{
+	l45_enter(call);
+	l45_tap_put(*tap);
+	*tap = NULL;
 }
 
 void l45_tap_get(struct l45_tap *tap)
@@ -72,23 +95,59 @@ void l45_tap_put(struct l45_tap *tap)
 
 static void tap_work(struct work_struct *work);
 
-static bool may_match(const struct l45_entry *entry, const struct l45_owner *owner,
+static bool may_match(const struct l45_customization *customization, const struct l45_owner *owner,
 		      const struct l45_ends *ends)
 {
-	const struct l45_match *match = &entry->customization->match;
+	const struct l45_match *match = &customization->match;
 
-	return match->protocol == ends->protocol &&
-	       !(entry->flags & L45_CUSTOMIZATION_DEPRECATED) && l45_owner_matches(match, owner) &&
+	return match->protocol == ends->protocol && l45_owner_matches(match, owner) &&
 	       l45_ends_match(match, ends, true);
 }
 
+/* The peer may have begun with it while it was in force here, and before anybody looked. */
+static bool may_have_begun(const struct l45_customization *customization, enum l45_role role)
+{
+	return role == L45_ACCEPT && customization->match.protocol == IPPROTO_TCP &&
+	       l45_has_wire_form(customization->instance.module);
+}
+
+bool l45_may_attach(const struct l45_entry *entry, const struct l45_owner *owner,
+		    const struct l45_ends *ends, enum l45_role role)
+{
+	return (!(entry->flags & L45_CUSTOMIZATION_DEPRECATED) ||
+		may_have_begun(entry->customization, role)) &&
+	       may_match(entry->customization, owner, ends);
+}
+
+bool l45_may_attach_drained(const struct l45_customization *customization,
+			    const struct l45_owner *owner, const struct l45_ends *ends,
+			    enum l45_role role)
+{
+	return may_have_begun(customization, role) && may_match(customization, owner, ends);
+}
+
 static bool set_may_match(const struct l45_set *set, const struct l45_owner *owner,
-			  const struct l45_ends *ends)
+			  const struct l45_ends *ends, enum l45_role role)
 {
 	for (u32 i = 0; i < set->count; i++)
-		if (may_match(&set->entries[i], owner, ends))
+		if (l45_may_attach(&set->entries[i], owner, ends, role))
 			return true;
 	return false;
+}
+
+static bool drained_may_match(struct l45_net *net, const struct l45_owner *owner,
+			      const struct l45_ends *ends, enum l45_role role)
+{
+	struct l45_customization *customization;
+	bool any = false;
+
+	if (list_empty_careful(&net->draining))
+		return false;
+	mutex_lock(&net->lock);
+	list_for_each_entry(customization, &net->draining, draining)
+		any |= l45_may_attach_drained(customization, owner, ends, role);
+	mutex_unlock(&net->lock);
+	return any;
 }
 
 static bool owner_may_match(const struct l45_set *set, const struct l45_owner *owner, u8 protocol)
@@ -135,6 +194,13 @@ static bool claim(struct sock *sk, struct l45_tap *tap)
 	return free;
 }
 
+static void unclaim(struct sock *sk)
+{
+	write_lock_bh(&sk->sk_callback_lock);
+	rcu_assign_sk_user_data(sk, NULL);
+	write_unlock_bh(&sk->sk_callback_lock);
+}
+
 static int enlist(struct l45_tap *tap)
 {
 	return xa_alloc_cyclic(&tap->net->flows, &tap->number, tap, xa_limit_31b,
@@ -160,13 +226,14 @@ static int attach(struct socket *sock, struct l45_tap *tap)
 
 	if (!l45_is_lazy(sock))
 		return 0;
-	error = enlist(tap);
-	if (error)
-		return error;
 	if (!claim(sock->sk, tap)) {
-		xa_erase(&tap->net->flows, tap->number);
 		l45_make_native(sock);
 		return 0;
+	}
+	error = enlist(tap);
+	if (error) {
+		unclaim(sock->sk);
+		return error;
 	}
 	l45_tap_get(tap); /* the socket's */
 	l45_make_customized(sock);
@@ -184,8 +251,8 @@ static struct l45_tap *make(struct socket *sock, struct l45_net *net, struct l45
 		l45_owner_clear(owner);
 		return ERR_PTR(-ENODEV);
 	}
-	if (is_tcp(sock->sk)) {
-		tap = l45_tcp_new(sock->sk, set, owner, ends, role);
+	if (l45_is_tcp(sock->sk)) {
+		tap = l45_tcp_new(sock->sk, net, set, owner, ends, role);
 	} else {
 		refcount_inc(&set->refs);
 		tap = l45_udp_new(sock->sk, set, owner);
@@ -220,21 +287,13 @@ static int customize(struct socket *sock, struct l45_net *net, struct l45_set *s
 	if (attached > 0) {
 		l45_tell_flow(L45_CMD_FLOW_OPENED, tap);
 		/* A set that came meanwhile has not found it. */
-		if (set->generation != l45_generation(net))
+		if (READ_ONCE(tap->generation) != l45_generation(net))
 			l45_tap_kick(tap, 0);
 	} else {
 		close_tap(tap);
 	}
 	l45_tap_put(tap);
 	return min(attached, 0);
-}
-
-static void leave_native(struct socket *sock)
-{
-	lock_sock(sock->sk);
-	if (l45_is_lazy(sock))
-		l45_make_native(sock);
-	release_sock(sock->sk);
 }
 
 static int decide(struct socket *sock, struct l45_ends *ends, enum l45_role role)
@@ -244,24 +303,47 @@ static int decide(struct socket *sock, struct l45_ends *ends, enum l45_role role
 	struct l45_owner owner;
 	int error = 0;
 
-	if (!set->count) {
-		leave_native(sock);
+	if (!set->count && list_empty_careful(&net->draining)) {
+		l45_leave_to_kernel(sock);
 		goto out;
 	}
 	error = l45_owner_of_current(&owner, asks_for_paths(set));
 	if (error)
 		goto out;
-	if (set_may_match(set, &owner, ends)) {
+	if (set_may_match(set, &owner, ends, role) || drained_may_match(net, &owner, ends, role)) {
 		error = customize(sock, net, set, &owner, ends, role);
 		goto out;
 	}
 	/* A UDP socket of this owner may meet another peer later. */
-	if (is_tcp(sock->sk) || !owner_may_match(set, &owner, ends->protocol))
-		leave_native(sock);
+	if (l45_is_tcp(sock->sk) || !owner_may_match(set, &owner, ends->protocol))
+		l45_leave_to_kernel(sock);
 	l45_owner_clear(&owner);
 out:
 	l45_set_put(set);
 	return error;
+}
+
+/* Decide by the set that is in force when the socket has become what it is: who brings a new one
+ * looks at the sockets that are native then, and may have looked before this one was. */
+static int decide_lastingly(struct socket *sock, struct l45_ends *ends, enum l45_role role)
+{
+	struct l45_net *net = l45_net_of(sock_net(sock->sk));
+	u64 generation;
+	int error;
+
+	for (;;) {
+		generation = l45_generation(net);
+		error = decide(sock, ends, role);
+		smp_mb(); /* pairs with the publication of a set, in front of the look at sockets */
+		if (error || generation == l45_generation(net) || l45_is_customized(sock))
+			return error;
+		lock_sock(sock->sk);
+		if (!l45_is_customized(sock) && (!l45_is_tcp(sock->sk) || role == L45_ACCEPT))
+			l45_make_lazy(sock);
+		release_sock(sock->sk);
+		if (!l45_is_lazy(sock))
+			return 0;
+	}
 }
 
 int l45_first_use(struct socket *sock)
@@ -269,10 +351,10 @@ int l45_first_use(struct socket *sock)
 	struct l45_ends ends;
 
 	/* Who made a connection was asked when he did: this one was accepted, or is none yet. */
-	if (is_tcp(sock->sk) && READ_ONCE(sock->state) != SS_CONNECTED)
+	if (l45_is_tcp(sock->sk) && READ_ONCE(sock->state) != SS_CONNECTED)
 		return 0;
 	l45_ends_of(sock->sk, &ends);
-	return decide(sock, &ends, L45_ACCEPT);
+	return decide_lastingly(sock, &ends, L45_ACCEPT);
 }
 
 int l45_use_to_connect(struct socket *sock, const struct sockaddr *address, int size)
@@ -282,7 +364,7 @@ int l45_use_to_connect(struct socket *sock, const struct sockaddr *address, int 
 	l45_ends_of(sock->sk, &ends);
 	if (!l45_ends_set_remote(&ends, address, size))
 		return 0;
-	return decide(sock, &ends, L45_CONNECT);
+	return decide_lastingly(sock, &ends, L45_CONNECT);
 }
 
 /*
@@ -294,11 +376,9 @@ void l45_tap_detach(struct l45_tap *tap)
 	struct sock *sk = tap->sk;
 
 	xa_erase(&tap->net->flows, tap->number);
-	tap->closed = true;
+	WRITE_ONCE(tap->closed, true);
 	sock_hold(sk); /* until it is forgotten */
-	write_lock_bh(&sk->sk_callback_lock);
-	rcu_assign_sk_user_data(sk, NULL);
-	write_unlock_bh(&sk->sk_callback_lock);
+	unclaim(sk);
 }
 
 /* Nobody finds it any more, and who has found it sees that it is closed. */
@@ -321,25 +401,40 @@ void l45_tap_quit(struct l45_tap *tap)
 	forget(tap);
 }
 
-static int customized_release(struct socket *sock)
+/* Under lock_sock(), which it releases. */
+static void close_socket(struct socket *sock, struct l45_tap *tap)
 {
-	struct l45_tap *tap = sock->sk ? l45_tap_hold(sock->sk) : NULL;
-	int result;
+	struct l45_tcp *t = l45_is_tcp(sock->sk) ? l45_tcp_of(tap) : NULL;
+	bool ours;
 
-	if (!tap)
-		return sock->sk ? l45_native_of(sock->sk)->release(sock) : 0;
-	lock_sock(sock->sk);
-	if (is_tcp(sock->sk))
-		l45_tcp_finish(container_of(tap, struct l45_tcp, tap));
-	l45_tap_detach(tap);
-	if (is_tcp(sock->sk))
-		l45_tcp_unlock(container_of(tap, struct l45_tcp, tap));
+	if (t)
+		l45_tcp_finish(t);
+	ours = !tap->closed; /* else its work was here first */
+	if (ours)
+		l45_tap_detach(tap);
+	if (t)
+		l45_tcp_unlock(t);
 	else
 		release_sock(sock->sk);
-	l45_tap_quit(tap);
-	result = tap->native->release(sock);
-	l45_tap_put(tap);
-	return result;
+	if (ours)
+		l45_tap_quit(tap);
+}
+
+static int customized_release(struct socket *sock)
+{
+	struct l45_call call;
+	struct l45_tap *tap;
+	int result;
+
+	if (!sock->sk)
+		return 0;
+	tap = l45_tap_enter(sock->sk, &call);
+	if (tap) {
+		lock_sock(sock->sk);
+		close_socket(sock, tap);
+	}
+	result = l45_native_of(sock->sk)->release(sock);
+	return l45_tap_leave(tap, &call, result);
 }
 
 /* The kernel's splicing by way of recvmsg. */
@@ -364,6 +459,10 @@ void l45_flow_operations(struct proto_ops *act)
  * Changes of sets.
  */
 
+/* Who keeps the lock for long, say in a page fault that a user serves, must not keep others' work.
+ */
+#define PATIENCE_JIFFIES max(1, HZ / 100)
+
 static void udp_work(struct l45_udp *udp)
 {
 	struct sock *sk = udp->tap.sk;
@@ -386,9 +485,11 @@ static void tap_work(struct work_struct *work)
 {
 	struct l45_tap *tap = container_of(to_delayed_work(work), struct l45_tap, work);
 
-	if (!tap->closed && tap->ends.protocol == IPPROTO_UDP)
+	if (!READ_ONCE(tap->closed) && READ_ONCE(tap->sk->sk_lock.owned))
+		l45_tap_kick(tap, PATIENCE_JIFFIES);
+	else if (!READ_ONCE(tap->closed) && tap->ends.protocol == IPPROTO_UDP)
 		udp_work(container_of(tap, struct l45_udp, tap));
-	else if (!tap->closed && l45_tcp_work(container_of(tap, struct l45_tcp, tap)))
+	else if (!READ_ONCE(tap->closed) && l45_tcp_work(container_of(tap, struct l45_tcp, tap)))
 		forget(tap);
 	l45_tap_put(tap);
 }
@@ -397,7 +498,8 @@ void l45_tap_kick(struct l45_tap *tap, unsigned long delay)
 {
 	struct timer_list *timer = &tap->work.timer;
 
-	if (delay && timer_pending(timer) && time_before(timer->expires, jiffies + delay))
+	if (delay && delayed_work_pending(&tap->work) &&
+	    !(timer_pending(timer) && time_after(timer->expires, jiffies + delay)))
 		return;
 	l45_tap_get(tap);
 	if (mod_delayed_work(l45_flow_queue, &tap->work, delay))

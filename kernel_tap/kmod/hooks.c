@@ -9,6 +9,7 @@
  * way in a UNIX socket's message): unloading makes all its entries the kernel's own.
  */
 #include <asm/ioctls.h>
+#include <linux/delay.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/kmemleak.h>
@@ -16,6 +17,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <net/inet_common.h>
+#include <net/inet_connection_sock.h>
 #include <net/transp_v6.h>
 #include <net/udp.h>
 
@@ -58,11 +60,6 @@ static enum protocol protocol_of(const struct sock *sk)
 	return sk->sk_protocol == IPPROTO_TCP ? TCP4 : UDP4;
 }
 
-static bool is_tcp(const struct sock *sk)
-{
-	return sk->sk_protocol == IPPROTO_TCP;
-}
-
 const struct proto_ops *l45_native_of(const struct sock *sk)
 {
 	return protocols[protocol_of(sk)].native;
@@ -71,6 +68,19 @@ const struct proto_ops *l45_native_of(const struct sock *sk)
 bool l45_is_lazy(const struct socket *sock)
 {
 	return READ_ONCE(sock->ops) == &protocols[protocol_of(sock->sk)].tables->lazy;
+}
+
+bool l45_is_customized(const struct socket *sock)
+{
+	return READ_ONCE(sock->ops) == &protocols[protocol_of(sock->sk)].tables->act;
+}
+
+void l45_leave_to_kernel(struct socket *sock)
+{
+	lock_sock(sock->sk);
+	if (l45_is_lazy(sock))
+		l45_make_native(sock);
+	release_sock(sock->sk);
 }
 
 void l45_make_native(struct socket *sock)
@@ -110,23 +120,14 @@ static const struct proto_ops *serving(struct socket *sock)
 	return ops;
 }
 
-/* Nothing will be decided. */
-static void leave_to_kernel(struct socket *sock)
-{
-	lock_sock(sock->sk);
-	if (l45_is_lazy(sock))
-		l45_make_native(sock);
-	release_sock(sock->sk);
-}
-
 static int lazy_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
 {
 	const struct proto_ops *ops;
 	struct l45_call call;
 
 	l45_enter(&call);
-	if (msg->msg_flags & MSG_FASTOPEN && is_tcp(sock->sk))
-		leave_to_kernel(sock);
+	if (msg->msg_flags & MSG_FASTOPEN && l45_is_tcp(sock->sk))
+		l45_leave_to_kernel(sock);
 	ops = serving(sock);
 	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops) : ops->sendmsg(sock, msg, size));
 }
@@ -189,7 +190,7 @@ static int lazy_getsockopt(struct socket *sock, int level, int option, char __us
 					    : ops->getsockopt(sock, level, option, value, size));
 }
 
-static bool takes_protocol_away(int level, int option)
+bool l45_takes_protocol_away(int level, int option)
 {
 	return (level == SOL_TCP && (option == TCP_ULP || option == TCP_REPAIR)) ||
 	       (level == SOL_IPV6 && option == IPV6_ADDRFORM);
@@ -204,10 +205,10 @@ static int lazy_setsockopt(struct socket *sock, int level, int option, sockptr_t
 	struct l45_call call;
 
 	l45_enter(&call);
-	if (takes_protocol_away(level, option)) {
+	if (l45_takes_protocol_away(level, option)) {
 		ops = serving(sock);
 		if (!IS_ERR(ops))
-			leave_to_kernel(sock);
+			l45_leave_to_kernel(sock);
 	}
 	return l45_leave(&call, IS_ERR(ops) ? PTR_ERR(ops)
 					    : ops->setsockopt(sock, level, option, value, size));
@@ -301,13 +302,21 @@ static int (*const init_hooks[PROTOCOLS])(struct sock *sk) = {
  * Open sockets.
  */
 
+/* Whether it is of one of the four protocols, and not of another's that is built on them. */
+static bool is_ours(const struct sock *sk)
+{
+	return (sk->sk_family == AF_INET || sk->sk_family == AF_INET6) &&
+	       (sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_UDP) &&
+	       READ_ONCE(sk->sk_prot) == protocols[protocol_of(sk)].prot;
+}
+
 /* UDP sockets can get customizations any time, TCP sockets before they have a connection. */
 static bool is_of_interest(const struct socket *sock, const struct sock *sk, const struct net *net)
 {
 	if ((net && sock_net(sk) != net) || sk->sk_kern_sock)
 		return false;
-	return !is_tcp(sk) || (READ_ONCE(sock->state) == SS_UNCONNECTED &&
-			       (1 << READ_ONCE(sk->sk_state)) & (TCPF_LISTEN | TCPF_CLOSE));
+	return !l45_is_tcp(sk) || (READ_ONCE(sock->state) == SS_UNCONNECTED &&
+				   (1 << READ_ONCE(sk->sk_state)) & (TCPF_LISTEN | TCPF_CLOSE));
 }
 
 /* Are these the kernel's own operations, or what is left of ours from before? */
@@ -323,6 +332,7 @@ static bool is_native(const struct proto_ops *ops, enum protocol protocol)
 struct look {
 	const struct net *net;
 	struct task_struct *process;
+	bool found; /* UDP sockets that were native */
 };
 
 /* A thread that waits for a datagram in the kernel's own code would get it as it is: it starts its
@@ -341,8 +351,7 @@ static void wake_receivers(struct sock *sk, struct task_struct *process)
 		{
 			if (entry->private != thread)
 				continue;
-			set_tsk_thread_flag(thread, TIF_SIGPENDING);
-			wake_up_process(thread);
+			l45_poke(thread);
 		}
 	}
 	spin_unlock_irq(&queue->lock);
@@ -353,44 +362,104 @@ static int look_at_file(const void *argument, struct file *file, unsigned int fd
 {
 	struct socket *sock = sock_from_file(file);
 	struct sock *sk = sock ? READ_ONCE(sock->sk) : NULL;
-	const struct look *look = argument;
+	struct look *look = *(struct look *const *)argument;
 	const struct proto_ops *ops;
 	enum protocol protocol;
 
-	if (!sk || (sk->sk_family != AF_INET && sk->sk_family != AF_INET6) ||
-	    (sk->sk_protocol != IPPROTO_TCP && sk->sk_protocol != IPPROTO_UDP))
+	if (!sk || !is_ours(sk) || !is_of_interest(sock, sk, look->net))
 		return 0;
 	protocol = protocol_of(sk);
-	if (sk->sk_prot != protocols[protocol].prot || !is_of_interest(sock, sk, look->net))
-		return 0;
 	ops = READ_ONCE(sock->ops);
-	if (is_native(ops, protocol))
+	if (is_native(ops, protocol)) {
 		cmpxchg(&sock->ops, ops, &protocols[protocol].tables->lazy);
-	if (!is_tcp(sk) && l45_is_lazy(sock))
+		look->found |= !l45_is_tcp(sk);
+	}
+	if (!l45_is_tcp(sk) && l45_is_lazy(sock))
 		wake_receivers(sk, look->process);
 	return 0;
 }
 
-static void look_at_files(struct task_struct *task, const struct net *net)
+static void look_at_files(struct task_struct *task, struct look *look)
 {
-	struct look look = { .net = net, .process = task };
-
+	look->process = task;
 	task_lock(task);
 	if (task->files)
 		iterate_fd(task->files, 0, look_at_file, &look);
 	task_unlock(task);
 }
 
-void l45_look_at_open_sockets(const struct net *net)
+static void look_at_tasks(struct look *look)
 {
 	struct task_struct *leader, *task;
 
 	rcu_read_lock();
 	for_each_process_thread(leader, task) {
 		if (task == leader || READ_ONCE(task->files) != READ_ONCE(leader->files))
-			look_at_files(task, net);
+			look_at_files(task, look);
 	}
 	rcu_read_unlock();
+}
+
+void l45_look_at_open_sockets(const struct net *net)
+{
+	struct look look = { .net = net };
+
+	look_at_tasks(&look);
+	if (!net || !look.found)
+		return;
+	/* Who was on his way to sleep when we came by sleeps now, or has left. */
+	synchronize_rcu_tasks();
+	look_at_tasks(&look);
+}
+
+struct waiting {
+	const struct net *net;
+	bool found;
+};
+
+/* Who listens may be about to hand over what is in its queue; what was handed over is lazy. */
+static int look_for_waiting(const void *argument, struct file *file, unsigned int fd)
+{
+	struct waiting *waiting = *(struct waiting *const *)argument;
+	struct socket *sock = sock_from_file(file);
+	struct sock *sk = sock ? READ_ONCE(sock->sk) : NULL;
+
+	if (!sk || sock_net(sk) != waiting->net || sk->sk_kern_sock || !is_ours(sk) ||
+	    !l45_is_tcp(sk))
+		return 0;
+	if (READ_ONCE(sk->sk_state) == TCP_LISTEN)
+		waiting->found |= !reqsk_queue_empty(&inet_csk(sk)->icsk_accept_queue);
+	else
+		waiting->found |= READ_ONCE(sock->state) == SS_CONNECTED && l45_is_lazy(sock);
+	return waiting->found;
+}
+
+static bool any_waiting(const struct net *net)
+{
+	struct waiting waiting = { .net = net }, *argument = &waiting;
+	struct task_struct *leader, *task;
+
+	rcu_read_lock();
+	for_each_process_thread(leader, task) {
+		if (waiting.found ||
+		    (task != leader && READ_ONCE(task->files) == READ_ONCE(leader->files)))
+			continue;
+		task_lock(task);
+		if (task->files)
+			iterate_fd(task->files, 0, look_for_waiting, &argument);
+		task_unlock(task);
+	}
+	rcu_read_unlock();
+	return waiting.found;
+}
+
+/* Twice, for accept() has a connection in its hands for a moment. */
+bool l45_has_waiting_connections(const struct net *net)
+{
+	if (any_waiting(net))
+		return true;
+	msleep(10);
+	return any_waiting(net);
 }
 
 /*
@@ -403,6 +472,8 @@ static int learn(enum protocol protocol, int type, int number)
 	struct socket *sock;
 	int error = sock_create_kern(&init_net, AF_INET6, type, number, &sock);
 
+	if (error == -EAFNOSUPPORT) /* ipv6.disable=1 */
+		return 0;
 	if (error)
 		return error;
 	protocols[protocol].prot = sock->sk->sk_prot;
@@ -438,7 +509,8 @@ int l45_hooks_init(void)
 	if (!error)
 		error = learn(UDP6, SOCK_DGRAM, IPPROTO_UDP);
 	for (int i = 0; i < PROTOCOLS && !error; i++)
-		error = make_tables(i);
+		if (protocols[i].prot)
+			error = make_tables(i);
 	if (error) {
 		/* No socket points to one yet. */
 		for (int i = 0; i < PROTOCOLS; i++)
@@ -446,6 +518,8 @@ int l45_hooks_init(void)
 		return error;
 	}
 	for (int i = 0; i < PROTOCOLS; i++) {
+		if (!protocols[i].prot)
+			continue;
 		protocols[i].init = protocols[i].prot->init;
 		smp_store_release(&protocols[i].prot->init, init_hooks[i]);
 	}
@@ -465,6 +539,8 @@ static void become_native(struct proto_ops *table, const struct proto_ops *nativ
 void l45_hooks_exit(void)
 {
 	for (int i = 0; i < PROTOCOLS; i++) {
+		if (!protocols[i].prot)
+			continue;
 		WRITE_ONCE(protocols[i].prot->init, protocols[i].init);
 		become_native(&protocols[i].tables->lazy, protocols[i].native);
 		become_native(&protocols[i].tables->act, protocols[i].native);

@@ -10,6 +10,18 @@ const struct proto_ops *l45_native_of(const struct sock *sk);
 
 /* Is the socket not used yet, or customized, as far as its operations say? */
 bool l45_is_lazy(const struct socket *sock);
+bool l45_is_customized(const struct socket *sock);
+
+static inline bool l45_is_tcp(const struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP;
+}
+
+/* Options that leave another protocol on the socket. */
+bool l45_takes_protocol_away(int level, int option);
+
+/* A lazy socket becomes native: nothing will be decided. Takes lock_sock(). */
+void l45_leave_to_kernel(struct socket *sock);
 
 /* Under lock_sock(). */
 void l45_make_native(struct socket *sock);

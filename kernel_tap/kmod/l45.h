@@ -52,6 +52,10 @@
 
 #define L45_ID_SIZE 16
 
+/* What a peer sent before it knew that a customization was taken away can come so long after the
+ * deadline, where no deadline could be kept: then the connection is reset. */
+#define L45_GRACE_NS (3 * NSEC_PER_SEC)
+
 /* ---- registry.c ---- */
 
 /* Between l45.ko and the kernel modules that carry code (module_main.c): the layout of what the SDK
@@ -145,7 +149,7 @@ struct l45_net {
 	struct xarray flows;	   /* struct l45_tap, by number */
 	u32 next_flow;
 	spinlock_t totals;
-	struct work_struct reap; /* forgets customizations that are drained */
+	struct delayed_work reap; /* forgets customizations that are drained */
 };
 
 struct l45_net *l45_net_of(const struct net *net);
@@ -163,6 +167,12 @@ void l45_customization_put(struct l45_customization *customization);
 static inline struct l45_customization *l45_customization_of(const struct l45_instance *instance)
 {
 	return container_of(instance, struct l45_customization, instance);
+}
+
+/* Streams that it customizes differ from plain ones. */
+static inline bool l45_has_wire_form(const struct l45_module *module)
+{
+	return module->kind == L45_STREAM_HEAD || module->kind == L45_STREAM_WHOLE;
 }
 
 /* What the core may do with it: enum l45_switches. */
@@ -242,6 +252,10 @@ struct l45_tap *l45_tap_of(const struct sock *sk);
 void l45_tap_get(struct l45_tap *tap);
 void l45_tap_put(struct l45_tap *tap);
 
+/* Whether there are connections in the namespace that nobody has used: accepted or to be accepted.
+ */
+bool l45_has_waiting_connections(const struct net *net);
+
 /* A set has changed: flows are brought to it, and sockets that are open are looked at again. */
 void l45_flows_changed(struct l45_net *net);
 
@@ -253,7 +267,8 @@ struct l45_frame_train {
 	u32 size;	  /* bytes in them */
 };
 
-/* All of it under lock_sock(). */
+/* All of it under lock_sock(), but what poll() asks without: `plain`, and whether there is anything
+ * in `train`, `ready` or `span`. */
 struct l45_tcp {
 	struct l45_tap tap;
 	struct l45_flow flow;
@@ -269,9 +284,12 @@ struct l45_tcp {
 	u8 bounce[320];	      /* of the transport, where the core must see it */
 	u32 news;	      /* counts what a reader that waits should know */
 	int lowat;	      /* SO_RCVLOWAT as the application has set it */
+	bool plain;	      /* what comes is the application's, and stays so */
 	bool ended;	      /* the core knows that the peer has */
 	bool reset;	      /* to be reset when the lock is released */
 	bool aborted;	      /* ... and that was done */
+	bool told;	      /* ... and the application knows */
+	bool provisional;     /* it has some only in case that the peer has begun with them */
 	bool draining;	      /* the peer is to end what was taken away */
 };
 

@@ -23,12 +23,6 @@ extern const struct nla_policy l45_challenge_policy[L45_A_COUNT];
 int l45_parse_customization(struct l45_net *net, struct nlattr *attr, struct l45_entry *entry,
 			    struct netlink_ext_ack *extack);
 
-/* Streams that it customizes differ from plain ones. */
-static inline bool l45_has_wire_form(const struct l45_module *module)
-{
-	return module->kind == L45_STREAM_HEAD || module->kind == L45_STREAM_WHOLE;
-}
-
 /* ---- netlink_put.c: 0, or -EMSGSIZE, and then what is in `skb` is for nlmsg_cancel() ---- */
 
 struct l45_status;

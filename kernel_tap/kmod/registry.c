@@ -77,7 +77,17 @@ void l45_customization_detached(struct l45_customization *customization,
 		spin_unlock(&net->totals);
 	}
 	if (atomic_dec_and_test(&customization->flows) && READ_ONCE(customization->drain_until))
-		schedule_work(&net->reap);
+		mod_delayed_work(system_wq, &net->reap, 0);
+}
+
+/* A connection that nobody has read yet can begin with its mark. It is reset if it is read after
+ * the deadline, and has not ended. */
+static bool may_still_come(const struct l45_customization *customization)
+{
+	return customization->match.protocol == IPPROTO_TCP &&
+	       l45_has_wire_form(customization->instance.module) &&
+	       ktime_get_ns() < customization->drain_until + L45_GRACE_NS &&
+	       l45_has_waiting_connections(customization->net->net);
 }
 
 void l45_forget_drained(struct l45_net *net)
@@ -88,6 +98,10 @@ void l45_forget_drained(struct l45_net *net)
 	list_for_each_entry_safe(customization, next, &net->draining, draining) {
 		if (atomic_read(&customization->flows))
 			continue;
+		if (may_still_come(customization)) {
+			schedule_delayed_work(&net->reap, HZ / 10);
+			continue;
+		}
 		list_del(&customization->draining);
 		l45_tell_removed(customization);
 		l45_customization_put(customization);
@@ -96,7 +110,7 @@ void l45_forget_drained(struct l45_net *net)
 
 static void reap(struct work_struct *work)
 {
-	struct l45_net *net = container_of(work, struct l45_net, reap);
+	struct l45_net *net = container_of(to_delayed_work(work), struct l45_net, reap);
 
 	mutex_lock(&net->lock);
 	l45_forget_drained(net);
@@ -270,7 +284,7 @@ static int __net_init net_init(struct net *net)
 	INIT_LIST_HEAD(&l45->draining);
 	xa_init_flags(&l45->flows, XA_FLAGS_ALLOC1);
 	spin_lock_init(&l45->totals);
-	INIT_WORK(&l45->reap, reap);
+	INIT_DELAYED_WORK(&l45->reap, reap);
 	return 0;
 }
 
@@ -279,7 +293,7 @@ static void __net_exit net_exit(struct net *net)
 	struct l45_net *l45 = l45_net_of(net);
 	struct l45_customization *customization, *next;
 
-	cancel_work_sync(&l45->reap);
+	cancel_delayed_work_sync(&l45->reap);
 	list_for_each_entry_safe(customization, next, &l45->draining, draining) {
 		list_del(&customization->draining);
 		l45_customization_put(customization);

@@ -10,14 +10,35 @@
 #include "tcp.h"
 #include "tcp_train.h"
 
-#ifndef TCP_ULP
-#define TCP_ULP 31
-#endif
-
-struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_owner *owner,
-			    const struct l45_ends *ends, enum l45_role role)
+static void attach(struct l45_tcp *t, struct l45_customization *customization, u32 priority,
+		   u8 switches)
 {
-	struct l45_tcp *t = kzalloc(sizeof(*t), GFP_KERNEL);
+	if (l45_flow_attach(&t->flow, &customization->instance, priority, switches))
+		return; /* one that is the same on the wire is there already */
+	l45_customization_get(customization);
+	l45_customization_attached(customization);
+}
+
+/* What is being drained: the work sees to it that it goes. */
+static void attach_drained(struct l45_tcp *t, struct l45_net *net, const struct l45_ends *ends)
+{
+	struct l45_customization *customization;
+
+	if (list_empty_careful(&net->draining))
+		return;
+	mutex_lock(&net->lock);
+	list_for_each_entry(customization, &net->draining, draining)
+		if (l45_may_attach_drained(customization, &t->tap.owner, ends, t->flow.role))
+			attach(t, customization, customization->last_priority, L45_MAY_RECEIVE);
+	mutex_unlock(&net->lock);
+	t->tap.generation = 0;
+}
+
+struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_net *net, struct l45_set *set,
+			    struct l45_owner *owner, const struct l45_ends *ends,
+			    enum l45_role role)
+{
+	struct l45_tcp *t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
 
 	if (!t) {
 		l45_owner_clear(owner);
@@ -28,22 +49,16 @@ struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_own
 	INIT_LIST_HEAD(&t->ready);
 	l45_flow_open(&t->flow, role, owner->process);
 	t->flow.rx.shared = true;
+	t->tap.generation = set->generation;
 	for (u32 i = 0; i < set->count; i++) {
 		const struct l45_entry *entry = &set->entries[i];
-		struct l45_customization *customization = entry->customization;
 
-		if (customization->match.protocol != IPPROTO_TCP ||
-		    entry->flags & L45_CUSTOMIZATION_DEPRECATED ||
-		    !l45_owner_matches(&customization->match, owner) ||
-		    !l45_ends_match(&customization->match, ends, true))
+		if (!l45_may_attach(entry, owner, ends, role))
 			continue;
-		if (l45_flow_attach(&t->flow, &customization->instance, entry->priority,
-				    l45_switches(entry->flags)))
-			continue; /* the registry has seen to it that it cannot be */
-		l45_customization_get(customization);
-		l45_customization_attached(customization);
+		attach(t, entry->customization, entry->priority, l45_switches(entry->flags));
+		t->provisional |= !!(entry->flags & L45_CUSTOMIZATION_DEPRECATED);
 	}
-	t->tap.generation = set->generation;
+	attach_drained(t, net, ends);
 	return &t->tap;
 }
 
@@ -130,55 +145,58 @@ static bool is_over(struct l45_tcp *t, struct socket *sock)
 	return !t->flow.count;
 }
 
+bool l45_tcp_detach_if_over(struct l45_tap *tap, struct socket *sock)
+{
+	if (tap->closed || !is_over(l45_tcp_of(tap), sock))
+		return false;
+	if (sock->state == SS_UNCONNECTED && !l45_defers_connect(sock->sk))
+		l45_make_lazy(sock);
+	else
+		l45_make_native(sock);
+	l45_tap_detach(tap);
+	return true;
+}
+
 static int connect_customized(struct socket *sock, struct l45_tap *tap, struct sockaddr *address,
 			      int size, int flags)
 {
 	int result = tap->native->connect(sock, address, size, flags);
-	bool over = false;
+	bool over;
 
 	lock_sock(sock->sk);
-	if (!tap->closed && is_over(l45_tcp_of(tap), sock)) {
-		over = true;
-		if (sock->state == SS_UNCONNECTED && !l45_defers_connect(sock->sk))
-			l45_make_lazy(sock);
-		else
-			l45_make_native(sock);
-		l45_tap_detach(tap);
-	}
+	over = l45_tcp_detach_if_over(tap, sock);
 	release_sock(sock->sk);
 	if (over)
 		l45_tap_quit(tap);
-	l45_tap_put(tap);
 	return result;
 }
 
 int l45_tcp_connect(struct socket *sock, struct sockaddr *address, int size, int flags)
 {
-	const struct proto_ops *native = l45_native_of(sock->sk);
 	struct l45_tap *tap;
-	int error;
+	int result;
 
-	if (READ_ONCE(sock->state) != SS_UNCONNECTED)
-		return native->connect(sock, address, size, flags);
-	error = l45_use_to_connect(sock, address, size);
-	if (error)
-		return error;
-	tap = l45_tap_hold(sock->sk);
-	if (!tap || l45_is_lazy(sock) || READ_ONCE(sock->ops) == native) {
-		if (tap)
-			l45_tap_put(tap);
-		return native->connect(sock, address, size, flags);
+	if (READ_ONCE(sock->state) == SS_UNCONNECTED) {
+		result = l45_use_to_connect(sock, address, size);
+		if (result)
+			return result;
 	}
-	return connect_customized(sock, tap, address, size, flags);
+	tap = l45_tap_hold(sock->sk);
+	if (!tap)
+		return l45_native_of(sock->sk)->connect(sock, address, size, flags);
+	result = connect_customized(sock, tap, address, size, flags);
+	l45_tap_put(tap);
+	return result;
 }
 
 static int customized_connect(struct socket *sock, struct sockaddr *address, int size, int flags)
 {
-	struct l45_tap *tap = l45_tap_hold(sock->sk);
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sock->sk, &call);
+	int result = tap ? connect_customized(sock, tap, address, size, flags)
+			 : l45_tcp_connect(sock, address, size, flags);
 
-	if (!tap)
-		return l45_native_of(sock->sk)->connect(sock, address, size, flags);
-	return connect_customized(sock, tap, address, size, flags);
+	return l45_tap_leave(tap, &call, result);
 }
 
 /*
@@ -188,18 +206,27 @@ static int customized_connect(struct socket *sock, struct sockaddr *address, int
 static int customized_setsockopt(struct socket *sock, int level, int option, sockptr_t value,
 				 unsigned int size)
 {
-	if ((level == SOL_TCP && (option == TCP_ULP || option == TCP_REPAIR)) ||
-	    (level == SOL_IPV6 && option == IPV6_ADDRFORM))
+	struct l45_call call;
+	struct l45_tap *tap;
+
+	if (l45_takes_protocol_away(level, option))
 		return -EBUSY;
-	return l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size);
+	tap = l45_tap_enter(sock->sk, &call);
+	return l45_tap_leave(tap, &call,
+			     l45_native_of(sock->sk)->setsockopt(sock, level, option, value, size));
 }
 
 static int customized_getsockopt(struct socket *sock, int level, int option, char __user *value,
 				 int __user *size)
 {
+	struct l45_call call;
+	struct l45_tap *tap;
+
 	if (level == SOL_TCP && option == TCP_ZEROCOPY_RECEIVE)
 		return -EOPNOTSUPP;
-	return l45_native_of(sock->sk)->getsockopt(sock, level, option, value, size);
+	tap = l45_tap_enter(sock->sk, &call);
+	return l45_tap_leave(tap, &call,
+			     l45_native_of(sock->sk)->getsockopt(sock, level, option, value, size));
 }
 
 void l45_tcp_operations(struct proto_ops *act)

@@ -33,14 +33,19 @@ static inline struct sock *l45_sk(const struct l45_tcp *t)
 /* ---- tcp.c ---- */
 
 /* A tap with what matches of `set`, or NULL: out of memory. `owner` is taken over. No lock. */
-struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_set *set, struct l45_owner *owner,
-			    const struct l45_ends *ends, enum l45_role role);
+struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_net *net, struct l45_set *set,
+			    struct l45_owner *owner, const struct l45_ends *ends,
+			    enum l45_role role);
 
 /* Let go of customizations and memory. The socket has gone, or has never been ours. */
 void l45_tcp_close(struct l45_tcp *t);
 
 /* connect() of a lazy socket. Takes the lock. */
 int l45_tcp_connect(struct socket *sock, struct sockaddr *address, int size, int flags);
+
+/* Where there is no connection any more, or nothing for it: the tap goes. Under the lock; the
+ * caller calls l45_tap_quit() then, without it. */
+bool l45_tcp_detach_if_over(struct l45_tap *tap, struct socket *sock);
 
 void l45_tcp_operations(struct proto_ops *act);
 
@@ -80,13 +85,18 @@ int l45_tcp_set_rcvlowat(struct sock *sk, int value);
 /* What is decoded, and nobody has read. */
 static inline u32 l45_tcp_decoded(const struct l45_tcp *t)
 {
-	return t->ready_size + t->span.size;
+	const struct l45_receiver *rx = &t->flow.rx;
+
+	return t->ready_size + t->span.size + rx->given_size - rx->given_taken;
 }
 
 /* ---- tcp_ready.c ---- */
 
 /* Decode what the transport has, until `enough` bytes are ready, or there is no more. */
 void l45_tcp_make_ready(struct l45_tcp *t, u32 enough);
+
+/* ... and at most as many: what the transport would hold, we hold. */
+u32 l45_tcp_ready_at_most(const struct l45_tcp *t);
 
 /* Decode up to where a byte for the application comes next; returns whether there is one. */
 bool l45_tcp_look(struct l45_tcp *t);

@@ -36,6 +36,12 @@ struct sink {
 	int error;
 };
 
+static void found_one(struct sink *sink)
+{
+	sink->done = 1;
+	sink->room = 0;
+}
+
 /*
  * What is ready.
  */
@@ -47,7 +53,7 @@ static struct l45_chunk *last_chunk(struct l45_tcp *t)
 
 	if (chunk && chunk->end < L45_CHUNK_SIZE)
 		return chunk;
-	chunk = kmalloc(sizeof(*chunk), GFP_KERNEL);
+	chunk = kmalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT);
 	if (!chunk)
 		return NULL;
 	chunk->start = chunk->end = 0;
@@ -238,12 +244,6 @@ static int decode(struct sink *sink, const u8 *bytes, u32 size)
 	return used;
 }
 
-static void found_one(struct sink *sink)
-{
-	sink->done = 1;
-	sink->room = 0;
-}
-
 /* One step; returns how many of the transport's bytes it took. */
 static int take_some(struct sink *sink, struct sk_buff *skb, u32 offset, u32 size)
 {
@@ -323,7 +323,10 @@ static void take_given(struct sink *sink)
 		return;
 	if (l45_receive(&t->flow, t->bounce, 0, &t->span) < 0)
 		t->span.size = 0;
-	drain_decoded(sink);
+	if (sink->way == ONLY_LOOK)
+		found_one(sink);
+	else
+		drain_decoded(sink);
 }
 
 /* At a peer's urgent byte, which no frame can have. */
@@ -332,6 +335,13 @@ static bool is_stuck(const struct sink *sink)
 	struct sock *sk = l45_sk(sink->t);
 
 	return sink->room && !sink->error && !is_all_taken(sk) && tcp_sk(sk)->urg_data;
+}
+
+/* From now on what comes is the application's as it is, and nothing before it is left here. */
+static void note_plain(struct l45_tcp *t)
+{
+	if (t->flow.rx.state == L45_RECEIVE_PLAIN && !t->flow.rx.armed && !l45_tcp_decoded(t))
+		smp_store_release(&t->plain, true);
 }
 
 static void run(struct sink *sink)
@@ -351,7 +361,9 @@ static void run(struct sink *sink)
 		end(sink);
 	if (!t->reset && is_all_taken(sk))
 		l45_tcp_tick(t);
-	if (t->draining && !t->flow.rx.in_use)
+	note_plain(t);
+	if ((t->draining && !t->flow.rx.in_use) ||
+	    (t->provisional && t->flow.rx.state == L45_RECEIVE_PLAIN))
 		l45_tap_kick(&t->tap, 0);
 }
 
@@ -367,10 +379,16 @@ int l45_tcp_read(struct l45_tcp *t, struct iov_iter *to, u32 room)
 	return sink.done ? sink.done : sink.error;
 }
 
+u32 l45_tcp_ready_at_most(const struct l45_tcp *t)
+{
+	return max_t(u32, READ_ONCE(l45_sk(t)->sk_rcvbuf), L45_CHUNK_SIZE);
+}
+
 void l45_tcp_make_ready(struct l45_tcp *t, u32 enough)
 {
 	struct sink sink = { .t = t, .way = TO_READY };
 
+	enough = min(enough, l45_tcp_ready_at_most(t));
 	if (t->ready_size >= enough)
 		return;
 	sink.room = enough - t->ready_size;
@@ -381,7 +399,7 @@ bool l45_tcp_look(struct l45_tcp *t)
 {
 	struct sink sink = { .t = t, .way = ONLY_LOOK, .room = 1 };
 
-	if (l45_tcp_decoded(t))
+	if (t->ready_size || t->span.size)
 		return true;
 	run(&sink);
 	return sink.done || l45_tcp_decoded(t);

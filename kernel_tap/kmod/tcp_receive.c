@@ -15,9 +15,7 @@
  * makes it customized again. */
 static bool is_plain(const struct l45_tcp *t)
 {
-	return READ_ONCE(t->flow.rx.state) == L45_RECEIVE_PLAIN && !READ_ONCE(t->ready_size) &&
-	       !READ_ONCE(t->span.size) && t->flow.rx.given_size == t->flow.rx.given_taken &&
-	       !t->flow.rx.armed;
+	return smp_load_acquire(&t->plain);
 }
 
 /*
@@ -36,17 +34,15 @@ static void adjust_lowat(struct l45_tcp *t, u32 read)
 
 int l45_tcp_set_rcvlowat(struct sock *sk, int value)
 {
-	struct l45_tap *tap = l45_tap_hold(sk);
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sk, &call);
 	int error = l45_native_of(sk)->set_rcvlowat(sk, value);
 
-	if (!tap)
-		return error;
-	if (!error) {
-		l45_tcp_of(tap)->lowat = value ?: 1;
+	if (tap && !error) {
+		l45_tcp_of(tap)->lowat = READ_ONCE(sk->sk_rcvlowat); /* it has a limit */
 		adjust_lowat(l45_tcp_of(tap), 0);
 	}
-	l45_tap_put(tap);
-	return error;
+	return l45_tap_leave(tap, &call, error);
 }
 
 /*
@@ -126,7 +122,7 @@ static int receive(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target,
 			done += more;
 			continue;
 		}
-		if (t->reset)
+		if (t->reset && !t->told)
 			return done ? done : -ECONNRESET;
 		if (more < 0)
 			return done ? done : more;
@@ -154,18 +150,17 @@ static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, lo
 {
 	struct sock *sk = l45_sk(t);
 	u32 skip = max(sk_peek_offset(sk, MSG_PEEK), 0);
-	/* What the transport would hold, we hold. */
-	u32 most = max_t(u32, READ_ONCE(sk->sk_rcvbuf), L45_CHUNK_SIZE);
+	u32 most = l45_tcp_ready_at_most(t);
 	int done;
 
 	skip = min(skip, most);
-	size = min(size, most);
+	size = min(size, most - skip);
 	target = min(target, size);
 	for (;;) {
 		if (t->tap.closed)
 			return L45_NOT_OURS;
 		l45_tcp_make_ready(t, skip + size);
-		if (t->ready_size >= skip + target || t->reset)
+		if (t->ready_size >= skip + target || (t->reset && !t->told))
 			break;
 		if (t->ready_size > skip && must_do(t, timeo))
 			break;
@@ -178,7 +173,7 @@ static int peek(struct l45_tcp *t, struct iov_iter *to, u32 size, u32 target, lo
 		adjust_lowat(t, 0);
 		wait_for_news(t, &timeo);
 	}
-	if (t->ready_size <= skip && t->reset)
+	if (t->ready_size <= skip && t->reset && !t->told)
 		return -ECONNRESET;
 	done = l45_tcp_peek(t, to, skip, size);
 	if (done > 0)
@@ -197,37 +192,50 @@ static int recvmsg_locked(struct l45_tcp *t, struct msghdr *msg, size_t size, in
 
 	if (t->tap.closed)
 		return L45_NOT_OURS;
+	if (READ_ONCE(sk->sk_state) == TCP_LISTEN)
+		return -ENOTCONN;
 	l45_tcp_sync(t);
 	result = flags & MSG_PEEK ? peek(t, to, most, target, timeo)
 				  : receive(t, to, most, target, timeo);
+	if (result > 0 && !(flags & MSG_PEEK))
+		sk_peek_offset_bwd(sk, result);
 	adjust_lowat(t, 0);
+	return result;
+}
+
+static int recvmsg_customized(struct socket *sock, struct l45_tcp *t, struct msghdr *msg,
+			      size_t size, int flags)
+{
+	int result;
+
+	if (flags & MSG_ERRQUEUE || is_plain(t))
+		return L45_NOT_OURS;
+	if (flags & MSG_OOB)
+		return -EINVAL;
+	sock_rps_record_flow(sock->sk);
+	lock_sock(sock->sk);
+	result = recvmsg_locked(t, msg, size, flags);
+	t->told |= result == -ECONNRESET;
+	l45_tcp_unlock(t);
+	if (result == -ECONNRESET)
+		sock_error(sock->sk); /* it is told once */
 	return result;
 }
 
 int l45_tcp_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags)
 {
-	struct l45_tap *tap = l45_tap_hold(sock->sk);
-	struct l45_tcp *t = tap ? l45_tcp_of(tap) : NULL;
-	int result;
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sock->sk, &call);
+	int result = L45_NOT_OURS;
 
-	if (!tap || flags & MSG_ERRQUEUE || is_plain(t)) {
-		result = l45_native_of(sock->sk)->recvmsg(sock, msg, size, flags);
-	} else if (flags & MSG_OOB) {
-		result = -EINVAL;
-	} else {
-		sock_rps_record_flow(sock->sk);
-		lock_sock(sock->sk);
-		if (READ_ONCE(sock->sk->sk_state) == TCP_LISTEN)
-			result = -ENOTCONN;
-		else
-			result = recvmsg_locked(t, msg, size, flags);
-		l45_tcp_unlock(t);
-		if (result == L45_NOT_OURS)
-			result = tap->native->recvmsg(sock, msg, size, flags);
-	}
 	if (tap)
-		l45_tap_put(tap);
-	return result;
+		result = recvmsg_customized(sock, l45_tcp_of(tap), msg, size, flags);
+	if (result == L45_NOT_OURS) {
+		if (tap && tap->closed)
+			l45_tap_let_go(&tap, &call);
+		result = l45_native_of(sock->sk)->recvmsg(sock, msg, size, flags);
+	}
+	return l45_tap_leave(tap, &call, result);
 }
 
 /*
@@ -266,22 +274,28 @@ static __poll_t poll_readable(struct l45_tcp *t, struct file *file, struct socke
 
 __poll_t l45_tcp_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait)
 {
-	struct l45_tap *tap = l45_tap_hold(sock->sk);
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sock->sk, &call);
 	__poll_t events = l45_native_of(sock->sk)->poll(file, sock, wait);
 	struct l45_tcp *t;
 
-	if (!tap)
+	if (!tap) {
+		l45_leave(&call, 0);
 		return events;
+	}
 	t = l45_tcp_of(tap);
-	if (!is_plain(t) && !(events & EPOLLRDHUP) && (events & READABLE || l45_tcp_decoded(t))) {
+	if (!is_plain(t) && !(events & EPOLLRDHUP) && sock->sk->sk_state != TCP_LISTEN &&
+	    (events & READABLE || l45_tcp_decoded(t))) {
 		events &= ~READABLE;
 		events |= poll_readable(t, file, sock);
 	}
 	if (events & WRITABLE && !(events & (EPOLLERR | EPOLLHUP)) && l45_tcp_is_held(t)) {
 		set_bit(SOCK_NOSPACE, &sock->flags);
-		events &= ~WRITABLE;
+		smp_mb__after_atomic(); /* with the one in wake_application() */
+		if (l45_tcp_is_held(t))
+			events &= ~WRITABLE;
 	}
-	l45_tap_put(tap);
+	l45_tap_leave(tap, &call, 0);
 	return events;
 }
 
@@ -297,7 +311,7 @@ static int count(struct l45_tcp *t)
 	} else if (t->tap.closed) {
 		result = L45_NOT_OURS;
 	} else {
-		l45_tcp_make_ready(t, INT_MAX);
+		l45_tcp_make_ready(t, l45_tcp_ready_at_most(t));
 		adjust_lowat(t, 0);
 		result = l45_tcp_decoded(t);
 	}
@@ -307,16 +321,15 @@ static int count(struct l45_tcp *t)
 
 int l45_tcp_ioctl(struct socket *sock, unsigned int command, unsigned long argument)
 {
-	struct l45_tap *tap = command == SIOCINQ ? l45_tap_hold(sock->sk) : NULL;
-	int result;
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sock->sk, &call);
+	int result = L45_NOT_OURS;
 
-	if (!tap)
-		return l45_native_of(sock->sk)->ioctl(sock, command, argument);
-	result = is_plain(l45_tcp_of(tap)) ? L45_NOT_OURS : count(l45_tcp_of(tap));
+	if (tap && command == SIOCINQ && !is_plain(l45_tcp_of(tap)))
+		result = count(l45_tcp_of(tap));
 	if (result == L45_NOT_OURS)
-		result = tap->native->ioctl(sock, command, argument);
+		result = l45_native_of(sock->sk)->ioctl(sock, command, argument);
 	else if (result >= 0)
 		result = put_user(result, (int __user *)argument);
-	l45_tap_put(tap);
-	return result;
+	return l45_tap_leave(tap, &call, result);
 }

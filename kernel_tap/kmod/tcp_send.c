@@ -24,7 +24,7 @@ static int error_of(const struct l45_tcp *t)
 {
 	const struct sock *sk = l45_sk(t);
 
-	return sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN || t->fin ? -EPIPE : 0;
+	return sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN ? -EPIPE : 0;
 }
 
 static bool is_early(const struct l45_tcp *t)
@@ -122,7 +122,8 @@ int l45_tcp_settle(struct l45_tcp *t, long *timeo)
 {
 	int error = settled(t, timeo);
 
-	if (error == -EAGAIN)
+	/* Whoever waits or not, what was taken goes out in time. */
+	if (error && error != L45_NOT_OURS && l45_tcp_is_held(t) && !t->reset)
 		wake_later(t);
 	return error;
 }
@@ -265,18 +266,13 @@ static int send_framed(struct l45_tcp *t, struct msghdr *msg)
 	return done;
 }
 
-static bool has_room(struct sock *sk)
-{
-	return sk_stream_memory_free(sk);
-}
-
 /* Some of what is left, when all before it is out and the queue has room. */
 static int send_some(struct l45_tcp *t, struct msghdr *msg, long *timeo)
 {
 	struct sock *sk = l45_sk(t);
 	int error = l45_tcp_settle(t, timeo);
 
-	while (!error && !has_room(sk)) {
+	while (!error && !sk_stream_memory_free(sk)) {
 		error = sk_stream_wait_memory(sk, timeo);
 		if (!error)
 			error = l45_tcp_settle(t, timeo);
@@ -303,7 +299,7 @@ static int send_all(struct l45_tcp *t, struct msghdr *msg)
 
 	sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 	if (!error)
-		error = error_of(t);
+		error = t->fin ? -EPIPE : error_of(t);
 	while (!error && msg_data_left(msg)) {
 		int sent = send_some(t, msg, &timeo);
 
@@ -320,7 +316,9 @@ static int send_all(struct l45_tcp *t, struct msghdr *msg)
 	}
 	if (error == L45_NOT_OURS || (done && !t->reset))
 		return done ? done : error;
-	return error ? sk_stream_error(sk, msg->msg_flags, t->reset ? -ECONNRESET : error) : 0;
+	if (t->reset && !t->told)
+		return -ECONNRESET;
+	return error ? sk_stream_error(sk, msg->msg_flags, error) : 0;
 }
 
 /* What was taken of a blocking write waits here for its time, as it would for room. */
@@ -339,53 +337,79 @@ static bool wants_unsupported(const struct sock *sk, const struct msghdr *msg)
 	       (msg->msg_flags & MSG_ZEROCOPY && sock_flag(sk, SOCK_ZEROCOPY));
 }
 
-int l45_tcp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
+static int sendmsg_customized(struct socket *sock, struct l45_tcp *t, struct msghdr *msg)
 {
-	struct l45_tap *tap = l45_tap_hold(sock->sk);
-	struct l45_tcp *t;
 	int result;
 
-	if (!tap)
-		return l45_native_of(sock->sk)->sendmsg(sock, msg, size);
-	t = l45_tcp_of(tap);
-	if (wants_unsupported(sock->sk, msg)) {
-		l45_tap_put(tap);
+	if (wants_unsupported(sock->sk, msg))
 		return -EOPNOTSUPP;
-	}
 	lock_sock(sock->sk);
 	result = send_all(t, msg);
 	if (result > 0)
 		wait_for_last(t, msg);
+	t->told |= result == -ECONNRESET;
 	l45_tcp_unlock(t);
-	if (result == L45_NOT_OURS)
-		result = tap->native->sendmsg(sock, msg, size);
-	l45_tap_put(tap);
+	if (result == -ECONNRESET)
+		sock_error(sock->sk); /* it is told once */
 	return result;
+}
+
+int l45_tcp_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)
+{
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sock->sk, &call);
+	int result = tap ? sendmsg_customized(sock, l45_tcp_of(tap), msg) : L45_NOT_OURS;
+
+	if (result == L45_NOT_OURS) {
+		if (tap)
+			l45_tap_let_go(&tap, &call);
+		result = l45_native_of(sock->sk)->sendmsg(sock, msg, size);
+	}
+	return l45_tap_leave(tap, &call, result);
 }
 
 /*
  * The end.
  */
 
-int l45_tcp_shutdown(struct socket *sock, int how)
+/* Returns whether the transport must not be told yet that no more comes: the work does it. */
+static bool is_fin_late(struct l45_tcp *t)
 {
-	struct l45_tap *tap = l45_tap_hold(sock->sk);
 	long timeo = 0;
 
-	if (!tap)
-		return l45_native_of(sock->sk)->shutdown(sock, how);
-	lock_sock(sock->sk);
-	if (how == SHUT_WR || how == SHUT_RDWR) {
-		struct l45_tcp *t = l45_tcp_of(tap);
+	if (t->tap.closed || !l45_tcp_is_held(t) || l45_tcp_settle(t, &timeo) != -EAGAIN)
+		return false;
+	t->fin = true;
+	return true;
+}
 
-		if (!tap->closed && l45_tcp_is_held(t) && l45_tcp_settle(t, &timeo) == -EAGAIN) {
-			t->fin = true; /* the work does it */
-			how = how == SHUT_RDWR ? SHUT_RD : -1;
-		}
-	}
+static int shutdown_customized(struct socket *sock, struct l45_tap *tap, int how)
+{
+	bool late = false, over;
+	int result = 0;
+
+	lock_sock(sock->sk);
+	if (how == SHUT_WR || how == SHUT_RDWR)
+		late = is_fin_late(l45_tcp_of(tap));
 	l45_tcp_unlock(l45_tcp_of(tap));
-	l45_tap_put(tap);
-	return how < 0 ? 0 : l45_native_of(sock->sk)->shutdown(sock, how);
+	if (!late || how == SHUT_RDWR)
+		result = l45_native_of(sock->sk)->shutdown(sock, late ? SHUT_RD : how);
+	lock_sock(sock->sk);
+	over = sock->state == SS_UNCONNECTED && l45_tcp_detach_if_over(tap, sock);
+	release_sock(sock->sk);
+	if (over)
+		l45_tap_quit(tap);
+	return result;
+}
+
+int l45_tcp_shutdown(struct socket *sock, int how)
+{
+	struct l45_call call;
+	struct l45_tap *tap = l45_tap_enter(sock->sk, &call);
+	int result = tap ? shutdown_customized(sock, tap, how)
+			 : l45_native_of(sock->sk)->shutdown(sock, how);
+
+	return l45_tap_leave(tap, &call, result);
 }
 
 void l45_tcp_flush(struct l45_tcp *t)

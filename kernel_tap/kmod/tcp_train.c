@@ -171,13 +171,16 @@ int l45_train_depart(struct l45_tcp *t, int flags)
 	struct sock *sk = l45_sk(t);
 	int limit = READ_ONCE(sk->sk_sndbuf), raised, sent;
 	s64 room = 4 * L45_WHOLE_MAX + train->size;
+	u32 lowat = tcp_sk(sk)->notsent_lowat;
 
 	if (!train->size)
 		return 0;
 	raised = min_t(s64, room + limit + READ_ONCE(sk->sk_wmem_queued), INT_MAX);
 	WRITE_ONCE(sk->sk_sndbuf, raised);
+	WRITE_ONCE(tcp_sk(sk)->notsent_lowat, UINT_MAX);
 	sent = l45_send_pages(sk, train->pieces + train->first, train->count - train->first,
 			      train->size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+	WRITE_ONCE(tcp_sk(sk)->notsent_lowat, lowat);
 	if (sk->sk_sndbuf == raised) /* else the transport, short of memory, made it smaller */
 		WRITE_ONCE(sk->sk_sndbuf, limit);
 	if (sent < 0)

@@ -20,7 +20,7 @@ int l45_train_load_frame(struct l45_tcp *t, const struct l45_frame *frame,
 			 struct iov_iter *application);
 
 /* Hand over what the transport takes; `flags`: of L45_MORE. 0: all. -EAGAIN: some is left, for
- * there is no memory, or TCP_NOTSENT_LOWAT holds. */
+ * there is no memory. */
 int l45_train_depart(struct l45_tcp *t, int flags);
 
 void l45_train_drop(struct l45_tcp *t);

@@ -11,6 +11,8 @@
 #include "tcp.h"
 #include "tcp_train.h"
 
+#define LOOK_NS (NSEC_PER_SEC / 5)
+
 /*
  * A new set.
  */
@@ -78,6 +80,8 @@ void l45_tcp_sync(struct l45_tcp *t)
 	spin_lock(&net->totals);
 	update_attached(t, set);
 	attach_new(t, set);
+	t->not_before =
+		0; /* what waits is of the old set, and may be what the peer must have now */
 	spin_unlock(&net->totals);
 	t->tap.generation = set->generation;
 	l45_set_put(set);
@@ -96,13 +100,15 @@ static u64 deadline_of(const struct l45_customization *customization)
 /* Whether the peer may still begin with it, or switch to it. */
 static bool may_come(const struct l45_tcp *t, const struct l45_instance *instance, u64 now)
 {
+	u64 until = deadline_of(l45_customization_of(instance));
 	const struct l45_receiver *rx = &t->flow.rx;
 
 	if (instance->module->kind == L45_STREAM_WATCH || rx->state == L45_RECEIVE_BROKEN ||
 	    rx->state == L45_RECEIVE_PLAIN)
 		return false;
-	return rx->in_use == instance ||
-	       now < deadline_of(container_of(instance, struct l45_customization, instance));
+	if (rx->state == L45_RECEIVE_LOOK && rx->first)
+		until += L45_GRACE_NS;
+	return rx->in_use == instance || now < until;
 }
 
 void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached)
@@ -120,11 +126,37 @@ void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached)
 	l45_customization_put(customization);
 }
 
+/* The peer has not begun with what is deprecated: the connection is a new one, and does not get it.
+ */
+static void let_go_deprecated(struct l45_tcp *t)
+{
+	struct l45_set *set = l45_set_get(t->tap.net);
+
+	t->provisional = false;
+	for (u32 i = t->flow.count; i > 0; i--) {
+		struct l45_attached_stream *attached = &t->flow.attached[i - 1];
+		const struct l45_entry *entry =
+			entry_of(set, l45_customization_of(attached->instance));
+
+		if (entry && entry->flags & L45_CUSTOMIZATION_DEPRECATED)
+			l45_tcp_let_go(t, attached);
+	}
+	l45_set_put(set);
+}
+
 /* Returns when to look again, 0: when something happens. */
 static u64 drain(struct l45_tcp *t, u64 now)
 {
 	u64 next = 0;
 
+	if (t->provisional && t->flow.rx.state == L45_RECEIVE_PLAIN)
+		let_go_deprecated(t);
+	else if (t->flow.rx.state != L45_RECEIVE_LOOK)
+		t->provisional = false;
+	if (l45_sk(t)->sk_state == TCP_CLOSE) { /* no end will go out */
+		t->flow.tx.state = L45_SEND_BROKEN;
+		t->flow.tx.in_use = NULL;
+	}
 	t->draining = false;
 	for (u32 i = t->flow.count; i > 0; i--) {
 		struct l45_attached_stream *attached = &t->flow.attached[i - 1];
@@ -139,12 +171,16 @@ static u64 drain(struct l45_tcp *t, u64 now)
 			continue;
 		}
 		t->draining = true;
+		if (t->flow.rx.in_use != instance)
+			until += L45_GRACE_NS;
 		if (now < until)
 			next = l45_earlier(next, until);
 		else
 			l45_flow_drain(&t->flow, now); /* framed with it: the peer never ended */
 	}
-	return next;
+	next = l45_earlier(next, t->flow.rx.end_until);
+	/* The end can come while nobody reads. */
+	return t->draining ? l45_earlier(next, now + LOOK_NS) : next;
 }
 
 /*
@@ -189,6 +225,7 @@ static void wake_application(struct l45_tcp *t, u32 news)
 
 	if (t->news != news)
 		sk->sk_data_ready(sk);
+	smp_mb(); /* who polls says first that he waits, and then looks (l45_tcp_poll) */
 	if (!l45_tcp_is_held(t))
 		sk->sk_write_space(sk);
 }
@@ -199,9 +236,11 @@ static void look_for_end(struct l45_tcp *t)
 {
 	u64 now = ktime_get_ns();
 
+	if (t->flow.rx.state == L45_RECEIVE_LOOK)
+		l45_tcp_look(t); /* the mark may be here, and nobody has read it */
 	drain(t, now);
 	if (t->flow.rx.end_until)
-		l45_tcp_make_ready(t, INT_MAX);
+		l45_tcp_make_ready(t, l45_tcp_ready_at_most(t));
 	else if (t->draining || t->flow.rx.held)
 		l45_tcp_look(t);
 }
@@ -259,6 +298,10 @@ void l45_tcp_finish(struct l45_tcp *t)
 		l45_train_drop(t);
 	else
 		l45_tcp_flush(t);
+	if (t->tap.closed)
+		return;
+	if (l45_sk(t)->sk_state != TCP_LISTEN)
+		l45_tcp_look(t); /* the peer's end alone is nothing that is unread */
 	if (l45_tcp_decoded(t))
 		l45_tcp_break(t);
 }

@@ -37,7 +37,7 @@ query() {
 }
 
 some_requests() {
-	enough=$(($(wc -l <$W/asked) + 3))
+	enough=$(($(wc -l <$W/asked) + 2))
 	for _ in $(seq 600); do
 		[ "$(wc -l <$W/asked)" -lt $enough ] || return 0
 		sleep 0.1
