@@ -12,6 +12,7 @@
 #include "tap.h"
 
 #define MEMBERS_MAX 6
+#define PATIENCE_MS 60000 /* more than the longest drain */
 #define DRAIN_LONG  30000
 
 static struct tap tap;
@@ -190,18 +191,44 @@ void sets_change(void)
 	}
 }
 
+static int count_one(void *context, uint8_t command, struct nl_row row)
+{
+	(void)command;
+	(void)row;
+	++*(unsigned int *)context;
+	return 0;
+}
+
+/* What a run before has left must be gone: ids and epochs begin again. */
+static void wait_empty(void)
+{
+	unsigned int left;
+
+	for (int ms = 0; ms < PATIENCE_MS; ms += 10) {
+		left = 0;
+		if (tap_dump(&tap, L45_CMD_GET_CUSTOMIZATIONS, count_one, &left))
+			failed("a dump was refused: %s", tap.reason);
+		if (!left)
+			return;
+		sleep_us(10000);
+	}
+	failed("%u customizations were taken away, and do not go", left);
+}
+
 void sets_open(uint64_t seed)
 {
 	random_state.state = seed;
 	if (tap_open(&tap))
 		failed("%s", tap.reason);
-	apply(DRAIN_LONG);
+	apply(0);
+	wait_empty();
 }
 
 void sets_close(void)
 {
 	while (count)
 		take_away(count - 1);
+	wait_empty();
 	tap_close(&tap);
 }
 
