@@ -15,13 +15,13 @@
 #define L45_GENL_VERSION 1
 #define L45_GENL_EVENTS	 "events" /* multicast group */
 
-#define L45_SET_SIZE_MAX   16	 /* customizations of one network namespace */
-#define L45_CODE_NAME_SIZE 56	 /* MODULE_NAME_LEN, 64 bit */
-#define L45_EXECUTABLE_MAX 255	 /* characters of a path */
+#define L45_SET_SIZE_MAX   16  /* customizations of one network namespace */
+#define L45_CODE_NAME_SIZE 56  /* MODULE_NAME_LEN, 64 bit */
+#define L45_EXECUTABLE_MAX 255 /* characters of a path */
 #define L45_KEY_SIZE	   32
 #define L45_NONCE_MIN	   16
 #define L45_NONCE_MAX	   64
-#define L45_ANSWER_SIZE	   32	 /* HMAC-SHA-256 */
+#define L45_ANSWER_SIZE	   32 /* HMAC-SHA-256 */
 #define L45_DRAIN_MS_MAX   3600000
 
 enum l45_command {
@@ -57,17 +57,17 @@ enum l45_command {
 
 enum l45_attribute {
 	L45_A_UNSPEC,
-	L45_A_INFO_VERSION, /* u32: L45_GENL_VERSION */
-	L45_A_GENERATION,   /* u64: how many sets were applied in this namespace */
-	L45_A_CODE,	    /* nested: enum l45_attribute_code */
-	L45_A_SET,	    /* nested: L45_A_CUSTOMIZATION, as often as there are */
+	L45_A_INFO_VERSION,  /* u32: L45_GENL_VERSION */
+	L45_A_GENERATION,    /* u64: how many sets were applied in this namespace */
+	L45_A_CODE,	     /* nested: enum l45_attribute_code */
+	L45_A_SET,	     /* nested: L45_A_CUSTOMIZATION, as often as there are */
 	L45_A_CUSTOMIZATION, /* nested: enum l45_attribute_customization */
-	L45_A_DRAIN_MS,	    /* u32: at most L45_DRAIN_MS_MAX */
-	L45_A_FLOW,	    /* nested: enum l45_attribute_flow */
-	L45_A_ID,	    /* 16 bytes */
-	L45_A_NONCE,	    /* L45_NONCE_MIN to L45_NONCE_MAX bytes */
-	L45_A_ANSWER,	    /* L45_ANSWER_SIZE bytes */
-	L45_A_BUILD_ID,	    /* bytes of the module's GNU build id, usually 20 */
+	L45_A_DRAIN_MS,	     /* u32: at most L45_DRAIN_MS_MAX */
+	L45_A_FLOW,	     /* nested: enum l45_attribute_flow */
+	L45_A_ID,	     /* 16 bytes */
+	L45_A_NONCE,	     /* L45_NONCE_MIN to L45_NONCE_MAX bytes */
+	L45_A_ANSWER,	     /* L45_ANSWER_SIZE bytes */
+	L45_A_BUILD_ID,	     /* bytes of the module's GNU build id, usually 20 */
 	L45_A_PAD,
 	L45_A_COUNT,
 };
@@ -115,16 +115,16 @@ enum l45_attribute_customization {
 /* What is left out matches all. */
 enum l45_attribute_match {
 	L45_M_UNSPEC,
-	L45_M_PROTOCOL,	     /* u8: IPPROTO_TCP or IPPROTO_UDP; must be there */
-	L45_M_THREAD,	     /* string of at most 15 bytes: comm */
-	L45_M_PROCESS,	     /* the same of the thread-group leader */
-	L45_M_EXECUTABLE,    /* string: absolute path, at most L45_EXECUTABLE_MAX bytes */
-	L45_M_UID,	     /* u32: effective, in the initial user namespace */
-	L45_M_LOCAL,	     /* 16 bytes: IPv6 address, or an IPv4 address mapped into IPv6 */
-	L45_M_LOCAL_PREFIX,  /* u8: 0 to 128; an IPv4 prefix is 96 longer */
-	L45_M_REMOTE,	     /* as L45_M_LOCAL */
-	L45_M_REMOTE_PREFIX, /* as L45_M_LOCAL_PREFIX */
-	L45_M_LOCAL_PORT,    /* u16 */
+	L45_M_PROTOCOL,		/* u8: IPPROTO_TCP or IPPROTO_UDP; must be there */
+	L45_M_THREAD,		/* string of at most 15 bytes: comm */
+	L45_M_PROCESS,		/* the same of the thread-group leader */
+	L45_M_EXECUTABLE,	/* string: absolute path, at most L45_EXECUTABLE_MAX bytes */
+	L45_M_UID,		/* u32: effective, in the initial user namespace */
+	L45_M_LOCAL,		/* 16 bytes: IPv6 address, or an IPv4 address mapped into IPv6 */
+	L45_M_LOCAL_PREFIX,	/* u8: 0 to 128; an IPv4 prefix is 96 longer */
+	L45_M_REMOTE,		/* as L45_M_LOCAL */
+	L45_M_REMOTE_PREFIX,	/* as L45_M_LOCAL_PREFIX */
+	L45_M_LOCAL_PORT,	/* u16 */
 	L45_M_LOCAL_PORT_LAST,	/* u16: of a range; L45_M_LOCAL_PORT is its first */
 	L45_M_REMOTE_PORT,	/* u16 */
 	L45_M_REMOTE_PORT_LAST, /* u16 */
@@ -134,9 +134,9 @@ enum l45_attribute_match {
 /* u64 each: messages, but for bytes. */
 enum l45_attribute_counter {
 	L45_N_UNSPEC,
-	L45_N_SENT,	      /* customized on their way out */
-	L45_N_RECEIVED,	      /* restored on their way in */
-	L45_N_PASSED,	      /* seen, and left for the next or unchanged */
+	L45_N_SENT,	/* customized on their way out */
+	L45_N_RECEIVED, /* restored on their way in */
+	L45_N_PASSED,	/* seen, and left for the next or unchanged */
 	L45_N_DROPPED,
 	L45_N_ERRORS,
 	L45_N_TOO_BIG,	      /* unchanged, because the wire form would not fit */
@@ -149,25 +149,25 @@ enum l45_attribute_counter {
 /* A socket that has customizations. */
 enum l45_attribute_flow {
 	L45_F_UNSPEC,
-	L45_F_NUMBER,	/* u64: unique in the namespace as long as the tap is loaded */
-	L45_F_PROTOCOL, /* u8 */
-	L45_F_LOCAL,	/* 16 bytes, as L45_M_LOCAL */
-	L45_F_REMOTE,	/* 16 bytes; zero for a UDP socket that is not connected */
+	L45_F_NUMBER,	   /* u64: unique in the namespace as long as the tap is loaded */
+	L45_F_PROTOCOL,	   /* u8 */
+	L45_F_LOCAL,	   /* 16 bytes, as L45_M_LOCAL */
+	L45_F_REMOTE,	   /* 16 bytes; zero for a UDP socket that is not connected */
 	L45_F_LOCAL_PORT,  /* u16 */
 	L45_F_REMOTE_PORT, /* u16 */
-	L45_F_PID,	/* u32: thread that used it first, in the initial PID namespace */
-	L45_F_TGID,	/* u32 */
-	L45_F_UID,	/* u32 */
-	L45_F_THREAD,	/* string */
-	L45_F_PROCESS,	/* string */
-	L45_F_EXECUTABLE, /* string; not there where it is not known */
-	L45_F_OPENED,	/* u64: nanoseconds of CLOCK_REALTIME */
-	L45_F_SENT,	/* u64: the same, of the last customized message; 0: none */
-	L45_F_RECEIVED, /* u64 */
-	L45_F_TX_STATE, /* u8: enum l45_send_state; of streams */
-	L45_F_RX_STATE, /* u8: enum l45_receive_state */
-	L45_F_TX_CHANGES, /* u32: marks, switches and ends sent: `changes` in the stream core */
-	L45_F_RX_CHANGES, /* u32: ... and read */
+	L45_F_PID,	   /* u32: thread that used it first, in the initial PID namespace */
+	L45_F_TGID,	   /* u32 */
+	L45_F_UID,	   /* u32 */
+	L45_F_THREAD,	   /* string */
+	L45_F_PROCESS,	   /* string */
+	L45_F_EXECUTABLE,  /* string; not there where it is not known */
+	L45_F_OPENED,	   /* u64: nanoseconds of CLOCK_REALTIME */
+	L45_F_SENT,	   /* u64: the same, of the last customized message; 0: none */
+	L45_F_RECEIVED,	   /* u64 */
+	L45_F_TX_STATE,	   /* u8: enum l45_send_state; of streams */
+	L45_F_RX_STATE,	   /* u8: enum l45_receive_state */
+	L45_F_TX_CHANGES,  /* u32: marks, switches and ends sent: `changes` in the stream core */
+	L45_F_RX_CHANGES,  /* u32: ... and read */
 	L45_F_TX_ID,	/* 16 bytes: the customization that frames what is sent; not there: none */
 	L45_F_RX_ID,	/* 16 bytes */
 	L45_F_FAULT,	/* u8: enum l45_fault */
