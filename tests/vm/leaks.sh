@@ -68,10 +68,11 @@ networks() {
 }
 
 # Of all namespaces: objects in the kernel's caches, which shrinking makes exact where KASAN keeps
-# what was freed. Of this one: its own counters. Not time-wait sockets, which are no sockets any
+# what was freed. Of this one: its own counters. Not sockets of every kind, of which the kernel's own
+modules open some when they are loaded; not time-wait sockets, which are no sockets any
 # more, nor pages, which are counted in large steps.
 sockets() {
-	for cache in TCP TCPv6 UDP UDPv6 MPTCP MPTCPv6 RAW RAWv6 sock_inode_cache net_namespace; do
+	for cache in TCP TCPv6 UDP UDPv6 MPTCP MPTCPv6 RAW RAWv6 net_namespace; do
 		[ -e /sys/kernel/slab/$cache ] || continue
 		echo 1 >/sys/kernel/slab/$cache/shrink
 		awk -v name=$cache '$1 == name { print "slab:" name, $2 }' /proc/slabinfo
