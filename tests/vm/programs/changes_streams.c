@@ -59,6 +59,41 @@ static void deprecated(void)
 	apply_none(0);
 }
 
+/* New connections have the one that stays, and nothing of the one that goes, which holds on to an
+ * older connection. */
+static void deprecated_beside(void)
+{
+	struct tap_customization set[] = { customization(TAG, 1), customization(XOR, 2) };
+	struct pair old, new;
+
+	set[1].priority = 1;
+	apply(set, 2, DRAIN_LONG);
+	open_pair(&old);
+	exchange(&old, 500);
+	set[1].flags |= DEPRECATED;
+	apply(set, 2, DRAIN_LONG);
+	for (int i = 0; i < 3; i++) {
+		step("deprecated, connection %d", i);
+		open_pair(&new);
+		exchange(&new, 500);
+		EXPECT(flow_of(new.a.fd).tx, 1);
+		EXPECT(flow_of(new.b.fd).tx, 1);
+		finish(&new);
+	}
+	apply(set, 1, DRAIN_SHORT);
+	for (int i = 0; i < 3; i++) {
+		step("taken away, connection %d", i);
+		open_pair(&new);
+		exchange(&new, 500);
+		EXPECT(flow_of(new.a.fd).tx, 1);
+		EXPECT(flow_of(new.b.fd).tx, 1);
+		finish(&new);
+	}
+	exchange(&old, 500);
+	finish(&old);
+	apply_none(0);
+}
+
 static void inactive(void)
 {
 	struct tap_customization tag = customization(TAG, 1);
@@ -304,6 +339,7 @@ static void idle(void)
 const struct scenario change_streams[] = {
 	{ "change_customized", customized, BOTH_WAYS },
 	{ "change_deprecated", deprecated, BOTH_WAYS },
+	{ "change_deprecated_beside", deprecated_beside, BOTH_WAYS },
 	{ "change_inactive", inactive, BOTH_WAYS },
 	{ "change_stopped", stopped, BOTH_WAYS },
 	{ "change_rotated", rotated, BOTH_WAYS },
