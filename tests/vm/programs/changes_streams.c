@@ -287,6 +287,29 @@ static void deadline_at_mark(void)
 	}
 }
 
+/* A connection that is made when the time of what was before is over has nothing to do with it. */
+static void new_after_deadline(void)
+{
+	for (int i = 0; i < 30; i++) {
+		struct tap_customization it = customization(i % 2 ? TAG : XOR, 1);
+		struct pair old[4], new;
+
+		step("round %d", i);
+		apply(&it, 1, DRAIN_LONG);
+		for (int k = 0; k < 4; k++) {
+			open_pair(&old[k]);
+			exchange(&old[k], 300);
+		}
+		apply_none(0);
+		open_pair(&new);
+		exchange(&new, 300);
+		finish(&new);
+		for (int k = 0; k < 4; k++)
+			close_pair(&old[k]);
+		wait_gone(1);
+	}
+}
+
 /* A thread that is asleep in recv when its customization goes. */
 static void *read_500(void *argument)
 {
@@ -347,6 +370,7 @@ const struct scenario change_streams[] = {
 	{ "change_taken_away", taken_away, BOTH_WAYS },
 	{ "change_deadline", deadline, BOTH_WAYS },
 	{ "change_deadline_at_mark", deadline_at_mark, BOTH_WAYS },
+	{ "change_new_after_deadline", new_after_deadline, BOTH_WAYS },
 	{ "change_asleep", asleep, BOTH_WAYS },
 	{ "change_idle", idle, BOTH_WAYS },
 	{ 0 },
