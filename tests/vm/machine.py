@@ -130,7 +130,8 @@ def accelerator(kernel: Kernel) -> str:
     if not os.access(KVM, os.R_OK | os.W_OK):
         return "tcg"
     command = _qemu("kvm", kernel, Path(os.devnull))
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as qemu:
+    null = subprocess.DEVNULL  # registers and all, where KVM fails
+    with subprocess.Popen(command, stdin=null, stderr=null) as qemu:
         try:
             return "kvm" if _ends_well(qemu, KVM_SECONDS) else "tcg"
         finally:

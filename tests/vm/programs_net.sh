@@ -124,10 +124,11 @@ counted() {
 # Both hosts have sent and received with a module, and had no error: `both_counted CODE`.
 both_counted() {
 	for name in client server; do
-		for counter in sent received; do
-			holds "$name: $1 has $counter" [ "$(counted $name "$1" $counter)" -gt 0 ]
-		done
-		holds "$name: $1 has no errors" [ "$(counted $name "$1" errors)" = 0 ]
+		sent=$(counted $name "$1" sent)
+		received=$(counted $name "$1" received)
+		errors=$(counted $name "$1" errors)
+		holds "$name: $1 sent $sent, received $received, errors $errors" \
+			[ "$sent" -gt 0 -a "$received" -gt 0 -a "$errors" = 0 ]
 	done
 }
 
