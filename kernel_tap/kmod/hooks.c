@@ -332,13 +332,14 @@ static bool is_native(const struct proto_ops *ops, enum protocol protocol)
 struct look {
 	const struct net *net;
 	struct task_struct *process;
-	bool found; /* UDP sockets that were native */
+	bool found; /* UDP sockets that were native, or threads that wait for a datagram */
 };
 
 /* A thread that waits for a datagram in the kernel's own code would get it as it is: it starts its
  * call again. Waiters are told by their addresses alone, for some are no tasks. */
-static void wake_receivers(struct sock *sk, struct task_struct *process)
+static bool wake_receivers(struct sock *sk, struct task_struct *process)
 {
+	bool any = false;
 	wait_queue_head_t *queue = sk_sleep(sk);
 	wait_queue_entry_t *entry;
 	struct task_struct *thread;
@@ -352,9 +353,11 @@ static void wake_receivers(struct sock *sk, struct task_struct *process)
 			if (entry->private != thread)
 				continue;
 			l45_poke(thread);
+			any = true;
 		}
 	}
 	spin_unlock_irq(&queue->lock);
+	return any;
 }
 
 /* A descriptor's file cannot be released meanwhile: the caller holds the table's lock. */
@@ -375,7 +378,7 @@ static int look_at_file(const void *argument, struct file *file, unsigned int fd
 		look->found |= !l45_is_tcp(sk);
 	}
 	if (!l45_is_tcp(sk) && l45_is_lazy(sock))
-		wake_receivers(sk, look->process);
+		look->found |= wake_receivers(sk, look->process);
 	return 0;
 }
 
@@ -400,16 +403,22 @@ static void look_at_tasks(struct look *look)
 	rcu_read_unlock();
 }
 
+/* Who was on his way to sleep when we came by sleeps after a grace period, and is found the next
+ * time; who was woken has left the kernel's code. Who then waits there again was asked, and is not
+ * ours. */
+#define LOOKS 3
+
 void l45_look_at_open_sockets(const struct net *net)
 {
 	struct look look = { .net = net };
 
-	look_at_tasks(&look);
-	if (!net || !look.found)
-		return;
-	/* Who was on his way to sleep when we came by sleeps now, or has left. */
-	synchronize_rcu_tasks();
-	look_at_tasks(&look);
+	for (int i = 0; i < LOOKS; i++) {
+		look.found = false;
+		look_at_tasks(&look);
+		if (!net || !look.found)
+			return;
+		synchronize_rcu_tasks();
+	}
 }
 
 struct waiting {

@@ -55,7 +55,7 @@ struct l45_tap *l45_tcp_new(struct sock *sk, struct l45_net *net, struct l45_set
 
 		if (!l45_may_attach(entry, owner, ends, role))
 			continue;
-		attach(t, entry->customization, entry->priority, l45_switches(entry->flags));
+		attach(t, entry->customization, entry->priority, l45_tcp_switches(role, entry));
 		t->provisional |= !!(entry->flags & L45_CUSTOMIZATION_DEPRECATED);
 	}
 	attach_drained(t, net, ends);

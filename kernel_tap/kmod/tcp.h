@@ -115,6 +115,13 @@ void l45_tcp_drop_ready(struct l45_tcp *t);
 /* Bring the flow to the set that is in force, if it has another. */
 void l45_tcp_sync(struct l45_tcp *t);
 
+/* What a new connection may do with a customization: with one that is deprecated it looks whether
+ * the peer has begun with it. */
+u8 l45_tcp_switches(enum l45_role role, const struct l45_entry *entry);
+
+/* The peer has begun, with one of those or with none: the others go. */
+void l45_tcp_keep_begun(struct l45_tcp *t);
+
 /* Take one customization off the flow, if it is not in use. */
 void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached);
 

@@ -362,8 +362,9 @@ static void run(struct sink *sink)
 	if (!t->reset && is_all_taken(sk))
 		l45_tcp_tick(t);
 	note_plain(t);
-	if ((t->draining && !t->flow.rx.in_use) ||
-	    (t->provisional && t->flow.rx.state == L45_RECEIVE_PLAIN))
+	if (t->provisional && t->flow.rx.state != L45_RECEIVE_LOOK)
+		l45_tcp_keep_begun(t);
+	if (t->draining && !t->flow.rx.in_use)
 		l45_tap_kick(&t->tap, 0);
 }
 

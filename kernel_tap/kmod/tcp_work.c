@@ -26,6 +26,15 @@ static const struct l45_entry *entry_of(const struct l45_set *set,
 	return NULL;
 }
 
+u8 l45_tcp_switches(enum l45_role role, const struct l45_entry *entry)
+{
+	u8 switches = l45_switches(entry->flags);
+
+	if (role == L45_ACCEPT && entry->flags & L45_CUSTOMIZATION_DEPRECATED)
+		switches &= L45_MAY_RECEIVE;
+	return switches;
+}
+
 /* What stays gets its priority and switches; what was taken away is only understood. */
 static void update_attached(struct l45_tcp *t, const struct l45_set *set)
 {
@@ -40,7 +49,8 @@ static void update_attached(struct l45_tcp *t, const struct l45_set *set)
 
 		if (entry)
 			l45_flow_set(&t->flow, instances[i], entry->priority,
-				     l45_switches(entry->flags));
+				     t->provisional ? l45_tcp_switches(t->flow.role, entry)
+						    : l45_switches(entry->flags));
 		else
 			l45_flow_set(&t->flow, instances[i], attached->priority,
 				     attached->switches & L45_MAY_RECEIVE);
@@ -126,22 +136,23 @@ void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached)
 	l45_customization_put(customization);
 }
 
-/* The peer has not begun with what is deprecated: the connection is a new one, and does not get it.
- */
-static void let_go_deprecated(struct l45_tcp *t)
+void l45_tcp_keep_begun(struct l45_tcp *t)
 {
 	struct l45_set *set = l45_set_get(t->tap.net);
+	const struct l45_entry *entry;
 
 	t->provisional = false;
 	for (u32 i = t->flow.count; i > 0; i--) {
 		struct l45_attached_stream *attached = &t->flow.attached[i - 1];
-		const struct l45_entry *entry =
-			entry_of(set, l45_customization_of(attached->instance));
 
-		if (entry && entry->flags & L45_CUSTOMIZATION_DEPRECATED)
+		entry = entry_of(set, l45_customization_of(attached->instance));
+		if (entry && entry->flags & L45_CUSTOMIZATION_DEPRECATED &&
+		    t->flow.rx.in_use != attached->instance)
 			l45_tcp_let_go(t, attached);
 	}
 	l45_set_put(set);
+	t->tap.generation = 0; /* switches as they are from now on */
+	l45_tcp_sync(t);
 }
 
 /* Returns when to look again, 0: when something happens. */
@@ -149,10 +160,6 @@ static u64 drain(struct l45_tcp *t, u64 now)
 {
 	u64 next = 0;
 
-	if (t->provisional && t->flow.rx.state == L45_RECEIVE_PLAIN)
-		let_go_deprecated(t);
-	else if (t->flow.rx.state != L45_RECEIVE_LOOK)
-		t->provisional = false;
 	if (l45_sk(t)->sk_state == TCP_CLOSE) { /* no end will go out */
 		t->flow.tx.state = L45_SEND_BROKEN;
 		t->flow.tx.in_use = NULL;
