@@ -24,7 +24,7 @@
 #include <sys/types.h>
 
 #define SLOTS	     6
-#define REVOKES_MAX  4096
+#define REVOKES_MAX  65536
 #define FAILURE_SIZE 512
 #define STEP_SIZE    64
 

@@ -160,13 +160,13 @@ static void *read_fixed(void *argument)
 	return NULL;
 }
 
-/* One reader, in turns of whole records, in each of two processes. */
 static void read_fixed_child(void *argument)
 {
 	read_fixed(argument);
 }
 
-static void writers_and_process(void)
+/* A child reads what a thread of its parent writes, by a socket that both have. */
+static void inherited(void)
 {
 	struct worker writer, reader = { 0 };
 	struct pair pair;
@@ -329,7 +329,7 @@ const struct scenario tcp_shared[] = {
 	{ "tcp_two_writers", two_writers, BOTH_WAYS },
 	{ "tcp_two_processes", two_processes, BOTH_WAYS },
 	{ "tcp_two_readers", two_readers, BOTH_WAYS },
-	{ "tcp_inherited", writers_and_process, BOTH_WAYS },
+	{ "tcp_inherited", inherited, BOTH_WAYS },
 	{ "tcp_in_turn", in_turn, BOTH_WAYS },
 	{ "tcp_duplicates", duplicates, BOTH_WAYS },
 	{ "tcp_passed", passed, BOTH_WAYS },

@@ -179,8 +179,8 @@ static void coalesced(void)
 	udp_close(&udp);
 }
 
-/* A file in a datagram: with the flags of sendfile, what is put together depends on the kernel; a
- * single page is one datagram. */
+/* A file, or what is in a pipe, in a datagram. It fits a page: what the kernel makes of more
+ * depends on its version. */
 static void from_file(void)
 {
 	int file = memfd_create("sockets", MFD_CLOEXEC), fds[2];
