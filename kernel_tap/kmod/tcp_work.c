@@ -160,7 +160,8 @@ static u64 drain(struct l45_tcp *t, u64 now)
 {
 	u64 next = 0;
 
-	if (l45_sk(t)->sk_state == TCP_CLOSE) { /* no end will go out */
+	/* No end will go out, unless the connection is still to be made. */
+	if (l45_sk(t)->sk_state == TCP_CLOSE && t->tap.sock->state != SS_UNCONNECTED) {
 		t->flow.tx.state = L45_SEND_BROKEN;
 		t->flow.tx.in_use = NULL;
 	}
