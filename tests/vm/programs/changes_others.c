@@ -161,7 +161,7 @@ static void apart(void)
 	exchange(&pair, 500);
 	EXPECT(told_of(1).sent, 0);
 	EXPECT(flow_count(), 0);
-	EXPECT(tap_apply(&there, NULL, 0, 0, NULL), 0);
+	EXPECT(tap_apply(&there, NULL, 0, DRAIN_LONG, NULL), 0);
 	finish(&pair);
 	tap_close(&there);
 	step("the namespace goes with a set in it");
