@@ -18,7 +18,7 @@ from tests.vm.kernels import ROOT, Kernel
 KVM = Path("/dev/kvm")
 KVM_SECONDS = 15
 """A kernel without a root gives up sooner where KVM works; there are machines where it hangs."""
-GUEST_SECONDS = 1000
+GUEST_SECONDS = 1500
 BOOT_SECONDS = 180
 CHECK_SECONDS = 400
 TAIL_LINES = 40
