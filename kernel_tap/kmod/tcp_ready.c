@@ -353,6 +353,7 @@ static void run(struct sink *sink)
 	drain_decoded(sink); /* also what came before a fault */
 	if (t->reset)
 		return;
+	l45_tcp_sync(t); /* what comes may be of a set that is new */
 	if (sink->room && !sink->error)
 		take_given(sink);
 	if (sink->room && !sink->error && !tcp_read_sock(sk, &descriptor, take) && is_stuck(sink))

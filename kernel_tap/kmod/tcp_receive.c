@@ -194,7 +194,6 @@ static int recvmsg_locked(struct l45_tcp *t, struct msghdr *msg, size_t size, in
 		return L45_NOT_OURS;
 	if (READ_ONCE(sk->sk_state) == TCP_LISTEN)
 		return -ENOTCONN;
-	l45_tcp_sync(t);
 	result = flags & MSG_PEEK ? peek(t, to, most, target, timeo)
 				  : receive(t, to, most, target, timeo);
 	if (result > 0 && !(flags & MSG_PEEK))
