@@ -78,7 +78,7 @@ def test_one_that_does_not_start_is_left_out_and_told(
     both: Taps, kmod: MemoryTap, caplog: pytest.LogCaptureFixture
 ) -> None:
     kmod.fault = TapError("takes signed modules only")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="host_agent.taps"):
         both.start()
     assert (both.names, both.error) == (["bpf"], "kmod: takes signed modules only")
     assert "tap=kmod" in caplog.text
