@@ -33,6 +33,17 @@ bool l45_may_attach_drained(const struct l45_customization *customization,
 /* For connect(): as if used for the first time, with that peer. */
 int l45_use_to_connect(struct socket *sock, const struct sockaddr *address, int size);
 
+/* A tap that was made becomes one of this socket, with a reference of the caller's. */
+void l45_tap_start(struct l45_tap *tap, struct socket *sock, struct l45_net *net,
+		   const struct l45_ends *ends);
+
+/* Under lock_sock(), of a socket that was lazy. Returns whether it has the tap now: 1, or 0 where
+ * it is somebody else's; or -ENOMEM. */
+int l45_tap_attach(struct socket *sock, struct l45_tap *tap);
+
+/* Let go of what it has but memory of its own. */
+void l45_tap_close(struct l45_tap *tap);
+
 /* The socket has no customizations any more. Under lock_sock(); the caller has made it native or
  * lazy, and calls l45_tap_quit() when it has released the lock, or is the tap's work. */
 void l45_tap_detach(struct l45_tap *tap);

@@ -5,8 +5,9 @@
 
 #include "l45.h"
 
-/* The kernel's own operations for such a socket. */
+/* The kernel's own operations for such a socket, and those of one that is not used yet. */
 const struct proto_ops *l45_native_of(const struct sock *sk);
+const struct proto_ops *l45_lazy_of(const struct sock *sk);
 
 /* Is the socket not used yet, or customized, as far as its operations say? */
 bool l45_is_lazy(const struct socket *sock);
@@ -31,6 +32,9 @@ void l45_make_customized(struct socket *sock);
 /* Look at the open sockets of a namespace (NULL: of all) that the kernel's own operations serve:
  * those that could get customizations become lazy. */
 void l45_look_at_open_sockets(const struct net *net);
+
+/* lazy.c: make a lazy table of a copy of the native one. */
+void l45_lazy_operations(struct proto_ops *lazy, bool tcp);
 
 int l45_hooks_init(void);
 void l45_hooks_exit(void);

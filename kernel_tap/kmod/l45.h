@@ -3,7 +3,9 @@
  * l45.ko, the kernel tap: what its files share.
  *
  *	main.c		loading and unloading
- *	hooks.c		how sockets come here: operation tables, first use, open sockets
+ *	hooks.c		how sockets come here: operation tables, new and open sockets
+ *	lazy.c		the operations of a socket that is not used yet
+ *	first_use.c	what the first use decides
  *	calls.c		who is in a call that unloading must wait for
  *	owner.c		whose socket is it, and does a customization match
  *	flow.c		a socket that has customizations
