@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
 )
 
-from wire.match import Match
+from wire.match import Match, Transport
 
 M = TypeVar("M")
 
@@ -39,9 +39,20 @@ Generation = Annotated[int, Field(ge=0, lt=2**63)]
 Target = Literal["bpf", "kmod", "user"]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 CustomizationId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Address = Annotated[str, Field(max_length=64)]
+Name = Annotated[str, Field(max_length=64)]
+"""A thread's or process's name as the kernel has it, whatever bytes were in it."""
+FlowPort = Annotated[int, Field(ge=0, le=65535)]
+Time = Annotated[float, Field(ge=0, lt=2**53)]
+"""Unix time in seconds."""
+Nonce = Annotated[bytes, Field(min_length=16, max_length=64)]
+"""Chosen by who asks, used once; `wire.challenge` has the bounds."""
 
 MAX_CUSTOMIZATIONS = 16
 """Customizations of one host; the tap's tables have this many places a namespace."""
+
+MAX_FLOWS = 512
+"""Flows that one message tells of."""
 
 MAX_PARAMETERS = 64
 """Bytes of packed parameters of one customization."""
@@ -75,7 +86,7 @@ class Hello(Message):
     targets: list[Target] = Field(default=[], max_length=8)
     """What those taps run, the preferred first."""
     addresses: list[Annotated[str, Field(max_length=64)]] = Field(default=[], max_length=64)
-    """The host's own IPv4 addresses, without loopback."""
+    """The host's own IPv4 and IPv6 addresses, without loopback and link-local ones."""
     generation: Generation = 0
     """Last applied; 0 where nothing ever was."""
 
@@ -216,8 +227,92 @@ class Heartbeat(Message):
     generation: Generation
 
 
-AgentMessage = Hello | Need | Report | Heartbeat
-NcoMessage = Welcome | Refused | Desired | ArtifactData
+class FlowCustomization(Message):
+    """What a customization did on one flow."""
+
+    id: CustomizationId
+    counters: Counters = Counters()
+
+
+class Flow(Message):
+    """A socket that has customizations; what a tap does not know is None."""
+
+    number: Count
+    """The kernel's number of the socket, while it is open."""
+    transport: Transport
+    local: Address
+    local_port: FlowPort
+    remote: Address | None = None
+    """None of a socket that is not connected and has had no peer yet."""
+    remote_port: FlowPort | None = None
+    pid: Count | None = None
+    tgid: Count | None = None
+    thread: Name | None = None
+    process: Name | None = None
+    executable: Text | None = None
+    uid: Count | None = None
+    opened: Time | None = None
+    last_sent: Time | None = None
+    last_received: Time | None = None
+    state: Text | None = None
+    """Of streams: what is customized in which direction."""
+    customizations: list[FlowCustomization] = Field(default=[], max_length=MAX_CUSTOMIZATIONS)
+
+
+class Flows(Message):
+    """The flows of the host, sent when something changed: the newest that there is room for."""
+
+    type: Literal["flows"] = "flows"
+    flows: list[Flow] = Field(default=[], max_length=MAX_FLOWS)
+    omitted: Count = 0
+    """Flows that there was no room for."""
+
+
+class Challenge(Message):
+    """The NCO asks for proof that a customization runs."""
+
+    type: Literal["challenge"] = "challenge"
+    customization: CustomizationId
+    nonce: Nonce
+
+
+class ChallengeAnswer(Message):
+    """The proof; `wire.challenge` says what it is computed over."""
+
+    type: Literal["challenge_answer"] = "challenge_answer"
+    customization: CustomizationId
+    nonce: Nonce
+    answer: Annotated[bytes, Field(max_length=32)] = b""
+    """HMAC-SHA-256; empty where there is none."""
+    strength: Literal["kernel", "agent"] = "agent"
+    """Who computed it: the kernel that runs it, or the agent from what the kernel reports."""
+    evidence: Annotated[bytes, Field(max_length=64)] = b""
+    """What of the code the answer is over: its build id (kmod), its programs' tags (bpf)."""
+    error: Text | None = None
+    """Why there is no answer."""
+
+
+class Renew(Message):
+    """The agent asks for a new certificate before its own expires."""
+
+    type: Literal["renew"] = "renew"
+    request: Annotated[bytes, Field(max_length=8192)]
+    """A PKCS #10 certificate signing request (RFC 2986), PEM."""
+
+
+class Renewed(Message):
+    """The new certificate, and what else of an agent's credentials may have changed."""
+
+    type: Literal["renewed"] = "renewed"
+    certificate: Annotated[bytes, Field(max_length=16384)] = b""
+    """PEM; empty where it is refused."""
+    ca: Annotated[bytes, Field(max_length=65536)] = b""
+    """The certification authorities to trust from now on, PEM."""
+    error: Text | None = None
+
+
+AgentMessage = Hello | Need | Report | Heartbeat | Flows | ChallengeAnswer | Renew
+NcoMessage = Welcome | Refused | Desired | ArtifactData | Challenge | Renewed
 
 FROM_AGENT: TypeAdapter[AgentMessage] = TypeAdapter(
     Annotated[AgentMessage, Field(discriminator="type")]

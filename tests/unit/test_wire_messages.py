@@ -139,7 +139,10 @@ FIELDS = sorted(
     }
     - {"type"}
 )
-TYPES = ["hello", "need", "report", "heartbeat", "welcome", "refused", "desired", "artifact"]
+TYPES = [
+    *("hello", "need", "report", "heartbeat", "flows", "challenge_answer", "renew"),
+    *("welcome", "refused", "desired", "artifact", "challenge", "renewed"),
+]
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | text | st.binary(),
     lambda inner: (
