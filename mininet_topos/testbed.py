@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ DNS_ADDRESS = "10.10.0.3"
 WEB_ADDRESS = "10.10.0.4"
 MANAGEMENT_SWITCH, MANAGEMENT_NCO = "169.254.45.1", "169.254.45.2"
 MANAGEMENT_LINK = "l45-mgmt"
+SLOW_LINK = {"s1": "l45-slow1", "s2": "l45-slow2"}
+"""The ends of the link with delays that can stand between the sites."""
 OPENFLOW_PORT = 6653
 ZONE = "example.org"
 
@@ -50,13 +53,17 @@ ZONE = "example.org"
 class Testbed:
     """Two sites, one NCO, an agent a host. Use as a context manager; needs root.
 
-    `folder` keeps logs and captures and is left to the caller; everything else goes away.
+    `folder` keeps logs and captures and is left to the caller; everything else goes away. With a
+    `delay`, datagrams between the sites take up to so many seconds each, and overtake each other.
+    `settings` are lines that are added to the NCO's `nco.toml`.
     """
 
     __test__ = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, delay: float = 0.0, settings: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._delay = delay
+        self._settings = list(settings)
         self.logs = folder / "logs"
         self.processes = Processes(self.logs)
         self.agents: dict[str, Process] = {}
@@ -116,6 +123,8 @@ class Testbed:
         self._issue_credentials()
         self.start_nco()
         self._net.start()
+        if self._delay:
+            self._slow_down(self._delay)
         self._start_dnsmasq()
         for host in self.hosts:
             self.start_agent(host)
@@ -157,11 +166,27 @@ class Testbed:
         self.run("nco", "ip", "address", "add", f"{MANAGEMENT_NCO}/30", "dev", far)
         self.run("nco", "ip", "link", "set", far, "up")
 
+    def _slow_down(self, delay: float) -> None:
+        """Replace the link between the sites by one that delays and reorders datagrams."""
+        self._net.delLinkBetween(self._net["s1"], self._net["s2"])
+        for switch, end in SLOW_LINK.items():
+            port = f"{end}p"
+            _run("ip", "link", "add", end, "type", "veth", "peer", "name", port)
+            self._cleanup.callback(
+                subprocess.run, ["ip", "link", "del", end], capture_output=True, check=False
+            )
+            for interface in (end, port):
+                _run("ip", "link", "set", interface, "up")
+            _run("ovs-vsctl", "add-port", switch, port)
+        command = [sys.executable, "-m", "mininet_topos.slow_link", *SLOW_LINK.values()]
+        self.processes.start("slow_link", [*command, "--delay", str(delay)])
+
     def _issue_credentials(self) -> None:
         self.nco("init", "--address", NCO_ADDRESS)
         shutil.copytree(ROOT / "kernel_tap" / "modules", self.modules)
         with (self.state / "nco.toml").open("a", encoding="utf-8") as settings:
             settings.write(f'modules = "{self.modules}"\n')
+            settings.writelines(f"{line}\n" for line in self._settings)
         for host in self.hosts:
             self.nco("host", "add", host, "--out", str(self.credentials / host))
 
