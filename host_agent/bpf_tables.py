@@ -199,6 +199,12 @@ class Tables:
         slots = (slot for slot, module in self.modules().items() if module.digest == digest)
         return next(slots, None)
 
+    def tags(self, slot: int) -> bytes:
+        """Return the kernel's tags of a slot's programs, first that of `send`."""
+        places = place(slot, receive=False), place(slot, receive=True)
+        numbers = [self._dispatch.lookup(_key(one)) or FIRST for one in places]
+        return b"".join(libbpf.program_tag(int.from_bytes(one, "little")) for one in numbers)
+
     def add_module(self, module: Module, send: int, receive: int) -> None:
         """Put a module's programs (file descriptors) into a free slot; its entry comes last.
 

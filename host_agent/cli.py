@@ -17,7 +17,6 @@ from rich.console import Console
 from host_agent import cli_print, taps
 from host_agent.agent import Agent
 from host_agent.channel import Address
-from host_agent.kmod_tap import KmodTap
 from host_agent.privileges import RUN, needs_root
 from host_agent.store import Store, StoreError
 from host_agent.tap import TapError
@@ -195,10 +194,10 @@ def status(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
 
 
 @tap_app.command()
-def flows() -> None:
-    """Show the sockets of this network namespace that the kmod tap customizes."""
+def flows(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
+    """Show the sockets of this network namespace that have customizations."""
     with _tap_work():
-        each = KmodTap().flows()
+        each = [flow for kind in _installed(tap, run_dir) for flow in kind.driver().flows()]
     output.print(cli_print.flows(each) if each else "No socket has customizations.")
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rich.table import Column, Table
 
-from host_agent.kmod_records import Flow
 from host_agent.tap import TapStatus
-from wire.messages import Status
+from wire.messages import Flow, Status
 
 
 def summary(name: str, whole: TapStatus) -> str:
@@ -40,18 +39,17 @@ def _acts_on(one: Status) -> str:
 
 def flows(each: Sequence[Flow]) -> Table:
     """Return the sockets that have customizations."""
-    titles = "local", "remote", "process", "uid", "sends", "receives", "sent", "received"
+    titles = "local", "remote", "process", "uid", "state", "sent", "received"
     table = Table("flow", *titles)
     for flow in each:
-        counts = [one.counters for one in flow.attached]
+        counts = [one.counters for one in flow.customizations]
         table.add_row(
             f"{flow.transport} {flow.number}",
             f"{flow.local} {flow.local_port}",
-            f"{flow.remote} {flow.remote_port}",
+            f"{flow.remote} {flow.remote_port}" if flow.remote else "-",
             f"{flow.process} ({flow.thread} {flow.pid})",
             str(flow.uid),
-            flow.send_state if flow.transport == "tcp" else "-",
-            flow.receive_state if flow.transport == "tcp" else "-",
+            flow.state or "-",
             str(sum(one.sent for one in counts)),
             str(sum(one.received for one in counts)),
         )

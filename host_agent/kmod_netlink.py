@@ -41,7 +41,7 @@ from host_agent.kmod_abi import (
 )
 from host_agent.kmod_records import (
     Code,
-    Flow,
+    FlowRecord,
     InForce,
     pack_customization,
     unpack_code,
@@ -81,7 +81,7 @@ class Event:
     """Something that happened in this namespace: one of EVENT_NAMES, or LOST."""
 
     name: str
-    flow: Flow | None = None
+    flow: FlowRecord | None = None
     generation: int | None = None
     customization: InForce | None = None
 
@@ -139,7 +139,7 @@ class L45(GenericNetlinkSocket):
         said = self._dump(CMD_GET_CUSTOMIZATIONS)
         return [unpack_customization(one.get_attr("L45_A_CUSTOMIZATION")) for one in said]
 
-    def flows(self) -> list[Flow]:
+    def flows(self) -> list[FlowRecord]:
         """Return the namespace's sockets that have customizations."""
         return [unpack_flow(one.get_attr("L45_A_FLOW")) for one in self._dump(CMD_GET_FLOWS)]
 

@@ -20,7 +20,7 @@ from host_agent.kmod_abi import (
     SEND_STATES,
 )
 from wire.match import Match
-from wire.messages import Counters, Customization
+from wire.messages import Counters, Customization, Flow, FlowCustomization
 
 MAPPED = bytes(10) + b"\xff\xff"
 """Before an IPv4 address in an IPv6 one."""
@@ -85,7 +85,7 @@ class InForce(Attached):
 
 
 @dataclass(frozen=True)
-class Flow:
+class FlowRecord:
     """A socket that has customizations; times in nanoseconds since 1970, 0: not yet."""
 
     number: int
@@ -113,6 +113,40 @@ class Flow:
     fault: str
     attached: tuple[Attached, ...]
     """In the order of asking."""
+
+    def message(self) -> Flow:
+        """Return the flow as the NCO is told of it."""
+        known = bool(self.remote_port)
+        return Flow.model_validate(
+            {
+                "number": self.number,
+                "transport": self.transport,
+                "local": str(self.local),
+                "local_port": self.local_port,
+                "remote": str(self.remote) if known else None,
+                "remote_port": self.remote_port if known else None,
+                "pid": self.pid,
+                "tgid": self.tgid,
+                "thread": self.thread,
+                "process": self.process,
+                "executable": self.executable,
+                "uid": self.uid,
+                "opened": _seconds(self.opened),
+                "last_sent": _seconds(self.sent),
+                "last_received": _seconds(self.received),
+                "state": self._state,
+                "customizations": [
+                    FlowCustomization(id=one.id, counters=one.counters) for one in self.attached
+                ],
+            }
+        )
+
+    @property
+    def _state(self) -> str | None:
+        if self.transport != "tcp":
+            return None
+        state = f"sends {self.send_state}, receives {self.receive_state}"
+        return state if self.fault == "none" else f"{state}, broken: {self.fault}"
 
 
 def pack_match(match: Match) -> dict[str, Any]:
@@ -199,7 +233,7 @@ def _unpack_attached(said: nla) -> dict[str, Any]:
     }
 
 
-def unpack_flow(said: nla) -> Flow:
+def unpack_flow(said: nla) -> FlowRecord:
     """Return what an L45_A_FLOW says."""
 
     def number(name: str) -> int:
@@ -209,7 +243,7 @@ def unpack_flow(said: nla) -> Flow:
     each = all_attached.get_attrs("L45_F_CUSTOMIZATION") if all_attached else ()
     transports = {value: name for name, value in PROTOCOLS.items()}
     executable = said.get_attr("L45_F_EXECUTABLE")
-    return Flow(
+    return FlowRecord(
         number=number("NUMBER"),
         transport=transports.get(number("PROTOCOL"), "unknown"),
         local=_address(said.get_attr("L45_F_LOCAL")),
@@ -234,6 +268,10 @@ def unpack_flow(said: nla) -> Flow:
         fault=_word(FAULTS, number("FAULT")),
         attached=tuple(Attached(**_unpack_attached(one)) for one in each),
     )
+
+
+def _seconds(nanoseconds: int) -> float | None:
+    return nanoseconds / 1e9 if nanoseconds else None
 
 
 def _text(said: str | bytes | None) -> str:

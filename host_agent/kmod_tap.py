@@ -17,11 +17,11 @@ from host_agent.kernel_modules import ModuleError
 from host_agent.kmod_abi import VERSION
 from host_agent.kmod_code import UNKNOWN, CodeFolder
 from host_agent.kmod_netlink import L45, Answer
-from host_agent.kmod_records import Code, Flow, InForce
+from host_agent.kmod_records import Code, InForce
 from host_agent.privileges import RUN, locked, needs_root
 from host_agent.tap import TapError, TapStatus
 from wire.artifact import Artifact
-from wire.messages import Customization, Status, Target
+from wire.messages import Customization, Flow, Status, Target
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class KmodTap:
     def flows(self) -> list[Flow]:
         """Return the namespace's sockets that have customizations."""
         with _tap_errors(), L45() as l45:
-            return l45.flows()
+            return [record.message() for record in l45.flows()]
 
     def challenge(self, customization: str, nonce: bytes) -> Answer:
         """Let the kernel prove what runs under an id: `wire.challenge` checks its answer."""

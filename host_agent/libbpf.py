@@ -89,6 +89,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [ctypes.c_int, ctypes.c_char_p, *[ctypes.c_uint32] * 3, ctypes.c_void_p],
     ),
     "bpf_map_get_fd_by_id": (ctypes.c_int, [ctypes.c_uint32]),
+    "bpf_prog_get_fd_by_id": (ctypes.c_int, [ctypes.c_uint32]),
     "bpf_map_lookup_elem": (ctypes.c_int, [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]),
     "bpf_map_update_elem": (
         ctypes.c_int,
@@ -256,11 +257,26 @@ class Map:
             yield key
 
 
-def _sizes(fd: int) -> tuple[int, int]:
-    """Return how many bytes a key and a value of a map have, as the kernel says."""
+def _said(fd: int) -> dict[str, str]:
+    """Return what the kernel says of a descriptor, as lines of name and value."""
     info = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii")
-    found = dict(re.findall(r"^(key_size|value_size):\s*(\d+)$", info, re.MULTILINE))
+    return dict(re.findall(r"^(\w+):\s*(\S+)$", info, re.MULTILINE))
+
+
+def _sizes(fd: int) -> tuple[int, int]:
+    """Return how many bytes a key and a value of a map have."""
+    found = _said(fd)
     return int(found.get("key_size", 0)), int(found.get("value_size", 0))
+
+
+def program_tag(number: int) -> bytes:
+    """Return the kernel's tag of the program with this id: the begin of a hash of its code."""
+    action = f"program with id {number}"
+    fd = _checked(action, library().bpf_prog_get_fd_by_id(number))
+    try:
+        return bytes.fromhex(_said(fd)["prog_tag"])
+    finally:
+        os.close(fd)
 
 
 def obj_pin(fd: int, path: Path) -> None:

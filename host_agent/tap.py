@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wire.artifact import Artifact
-from wire.messages import Customization, Status, Target
+from wire.messages import Customization, Flow, Status, Target
 
 
 class TapError(RuntimeError):
@@ -63,6 +63,9 @@ class Tap(Protocol):
 
     def customizations(self) -> list[Status]:
         """Return what is in force in this namespace now, with counters, whoever set it up."""
+
+    def flows(self) -> list[Flow]:
+        """Return the namespace's sockets that have customizations; bounded, the tap's number."""
 
     def stop(self) -> None:
         """Take the customizations and hooks of this namespace away; idempotent."""

@@ -11,15 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from host_agent import bpf_tap, kmod_tap
 from host_agent.privileges import RUN, needs_root
 from host_agent.tap import Tap, TapError, TapStatus
 from wire.artifact import Artifact
-from wire.messages import Customization, Status, Target
+from wire.messages import Customization, Flow, Status, Target
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Choice = Literal["auto", "bpf", "kmod"]
 
@@ -82,7 +84,7 @@ class Taps:
         """Use `drivers`, the preferred first; `faults` says of other taps why they do not work."""
         self._drivers = list(drivers)
         self._faults = dict(faults or {})
-        self._complaints: dict[str, str] = {}
+        self._complaints: dict[tuple[str, str], str] = {}
         self._applied: dict[str, list[Customization]] = {}
         """What each driver was given last; nothing of one that was given nothing yet."""
 
@@ -154,13 +156,20 @@ class Taps:
 
     def customizations(self) -> list[Status]:
         """Return what is in force; what cannot be read counts as gone, and is logged once."""
-        found: list[Status] = []
+        return self._read("customizations", lambda tap: tap.customizations())
+
+    def flows(self) -> list[Flow]:
+        """Return the sockets that have customizations; what cannot be read is logged once."""
+        return self._read("flows", lambda tap: tap.flows())
+
+    def _read(self, what: str, read: Callable[[Tap], list[T]]) -> list[T]:
+        found: list[T] = []
         for tap in self._drivers:
             try:
-                found += tap.customizations()
-                self._complaints.pop(tap.name, None)
+                found += read(tap)
+                self._complaints.pop((tap.name, what), None)
             except TapError as error:
-                if self._complaints.get(tap.name) != str(error):
-                    self._complaints[tap.name] = str(error)
-                    log.error("customizations not read tap=%s reason=%r", tap.name, str(error))
+                if self._complaints.get((tap.name, what)) != str(error):
+                    self._complaints[tap.name, what] = str(error)
+                    log.error("%s not read tap=%s reason=%r", what, tap.name, str(error))
         return found

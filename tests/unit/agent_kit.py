@@ -25,6 +25,7 @@ from wire.messages import (
     Counters,
     Customization,
     Desired,
+    Flow,
     Message,
     Status,
     Target,
@@ -101,6 +102,7 @@ class MemoryTap:
         self.sets: list[list[Customization]] = []
         """Each set that was applied, in order."""
         self.sent = 0
+        self.open: list[Flow] = []
         self.fault: Exception | None = None
         self.gone: Exception | None = None
 
@@ -130,6 +132,11 @@ class MemoryTap:
         if self.gone:
             raise self.gone
         return [status(one, self.sent) for one in self.running]
+
+    def flows(self) -> list[Flow]:
+        if self.gone:
+            raise self.gone
+        return list(self.open)
 
     def stop(self) -> None:
         self.sets.append([])

@@ -12,6 +12,7 @@ from host_agent.tap import Tap, TapError, TapStatus
 from host_agent.taps import Kind, Taps, kinds, usable
 from tests.unit.agent_kit import MemoryTap, customization, signed
 from wire.artifact import verified
+from wire.messages import Flow
 
 KEY = Ed25519PrivateKey.generate()
 DNS, STREAM = signed(KEY, "dns_app_tag", b"d"), signed(KEY, "stream_tag", b"s", "kmod")
@@ -72,6 +73,14 @@ def test_a_tap_that_has_nothing_to_do_is_left_alone(
         assert [one.id for one in both.customizations()] == [ON_BPF.id]
     assert (kmod.sets, bpf.running) == ([], [ON_BPF])
     assert caplog.text.count("l45.ko is not loaded") == 1
+
+
+def test_flows_of_all_taps_are_told(both: Taps, kmod: MemoryTap, bpf: MemoryTap) -> None:
+    bpf.open = [Flow(number=1, transport="udp", local="10.0.0.1", local_port=4000)]
+    kmod.open = [Flow(number=1, transport="tcp", local="10.0.0.1", local_port=4001)]
+    assert both.flows() == kmod.open + bpf.open
+    kmod.gone = TapError("l45.ko is not loaded")
+    assert both.flows() == bpf.open
 
 
 def test_one_that_does_not_start_is_left_out_and_told(

@@ -152,6 +152,11 @@ def test_a_flow_is_told_whole() -> None:
         Attached(f"{1:032x}", 1, 3, counted),
         Attached(f"{2:032x}", 2, 3, counted),
     )
+    message = flow.message()
+    assert (message.local, message.remote, message.remote_port) == ("10.0.0.1", "2001:db8::1", 443)
+    assert (message.opened, message.last_received) == (2**60 / 1e9, None)
+    assert message.state == "sends framed, receives looking, broken: unknown (200)"
+    assert [one.counters for one in message.customizations] == [counted, counted]
 
 
 def test_an_event_is_about_its_flow() -> None:

@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -117,8 +116,11 @@ def look_at(tap: KmodTap) -> None:
     flows = tap.flows()
     assert len(flows) == 2, flows
     assert status_of(tap, ENDS).flows == 2
-    client = next(flow for flow in flows if flow.remote_port == PORT)
-    assert client.remote == ip_address("127.0.0.1")
+    told = next(flow for flow in flows if flow.remote_port == PORT)
+    assert (told.remote, told.state) == ("127.0.0.1", "sends framed, receives framed")
+    with L45() as l45:
+        client = next(flow for flow in l45.flows() if flow.remote_port == PORT)
+    assert client.message() == told
     assert (client.transport, client.tgid, client.uid) == ("tcp", os.getpid(), 0)
     assert client.executable == str(Path(sys.executable).resolve())
     assert (client.send_state, client.receive_state) == ("framed", "framed")
