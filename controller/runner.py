@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
-from controller.artifacts import ArtifactStore
-from controller.build import Builder, BuildError
+from controller.build import BuildError
+from controller.build_farm import BuildFarm
 from controller.orchestrator import BuildOrder, Orchestrator
-from controller.plan import Platform
-from wire.artifact import Artifact
+from controller.phases import Phase
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,10 @@ RETRY = 1.0
 class Runner:
     """The orchestrator's loop. `wake` is called whenever something happened."""
 
-    def __init__(self, builder: Builder, artifacts: ArtifactStore) -> None:
-        self._builder = builder
-        self._artifacts = artifacts
+    def __init__(self, farm: BuildFarm) -> None:
+        self._farm = farm
         self._due = asyncio.Event()
         self._builds: dict[str, asyncio.Task[None]] = {}
-        self._one_at_a_time = asyncio.Lock()
 
     def wake(self) -> None:
         """Say that `settle` is due."""
@@ -84,10 +82,8 @@ class Runner:
 
     async def _build_once(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
         try:
-            digests = {
-                platform: await self._artifact(order, platform)
-                for platform in sorted(order.platforms)
-            }
+            note = partial(orchestrator.history.add, order.intent, Phase.BUILDING)
+            digests = await self._farm.artifacts(order.module, order.platforms, note)
         except BuildError as error:
             orchestrator.build_failed(order, str(error))
         except Exception as error:
@@ -95,17 +91,3 @@ class Runner:
             orchestrator.build_failed(order, f"the build failed: {error}")
         else:
             orchestrator.built(order, digests)
-
-    async def _artifact(self, order: BuildOrder, platform: Platform) -> str:
-        async with self._one_at_a_time:
-            key = await self._builder.key(order.module, platform)
-            digest = self._artifacts.built(key)
-            if digest is not None:
-                log.info("module=%s for=%s build=cached digest=%s", order.module, platform, digest)
-                return digest
-            data = await self._builder.compile(order.module, platform, key)
-            version = self._builder.manifest(order.module).version
-            artifact = Artifact(order.module, version, platform.target, data, platform.kernel)
-            digest = self._artifacts.put(key, artifact)
-            log.info("module=%s for=%s build=compiled digest=%s", order.module, platform, digest)
-            return digest

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from controller.artifacts import ArtifactStore
 from controller.build import Builder
+from controller.build_farm import BuildFarm
 from controller.ca import load_signer
 from controller.cib import Cib
 from controller.config import (
@@ -75,7 +76,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
     with contextlib.closing(Cib(state.database)) as cib:
         artifacts = ArtifactStore(cib, state.artifacts, signer)
         builder = Builder(config.modules, KERNEL_TAP, config.build_timeout)
-        runner = Runner(builder, artifacts)
+        runner = Runner(BuildFarm(builder, artifacts))
         orchestrator = Orchestrator(
             cib,
             ModuleLibrary(config.modules),

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from controller import runner
 from controller.artifacts import ArtifactStore
 from controller.build import Builder
+from controller.build_farm import BuildFarm
 from controller.cib import Cib
 from controller.config import KERNEL_TAP
 from controller.history import History
@@ -87,7 +88,7 @@ def test_what_could_not_be_written_is_tried_again(
     async def until_built(cib: Cib) -> None:
         store = ArtifactStore(cib, tmp_path / "artifacts", Ed25519PrivateKey.generate())
         orchestrator = make_orchestrator(tmp_path, cib, store)
-        loop = runner.Runner(Builder(tmp_path / "modules", KERNEL_TAP, 60), store)
+        loop = runner.Runner(BuildFarm(Builder(tmp_path / "modules", KERNEL_TAP, 60), store))
         task = asyncio.create_task(loop.run(orchestrator, settled=lambda: None))
         row = cib.intent("tag")
         assert row is not None
