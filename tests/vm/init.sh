@@ -18,8 +18,11 @@ mount -t overlay -o lowerdir=/machine,upperdir=/memory/upper,workdir=/memory/wor
 mount -t proc proc /new/proc
 mount -t sysfs sysfs /new/sys
 mount -t devtmpfs devtmpfs /new/dev
-mount -t tmpfs tmpfs /new/tmp
 mount -t tmpfs tmpfs /new/run
+# The repository may be below the machine's /tmp: machine.py's start script puts it back there.
+mkdir /new/run/machine-tmp
+mount -o bind /new/tmp /new/run/machine-tmp
+mount -t tmpfs tmpfs /new/tmp
 mkdir /new/run/vm
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 results /new/run/vm
 exec switch_root /new /bin/sh /run/vm/start

@@ -23,6 +23,8 @@ BOOT_SECONDS = 180
 CHECK_SECONDS = 400
 TAIL_LINES = 40
 
+TMP, MACHINE_TMP = Path("/tmp"), Path("/run/machine-tmp")
+"""Of the guest, and where it finds the machine's (init.sh)."""
 CONSOLE = "console=ttyS0 panic=-1"
 # What is slow because the machine is busy is not stuck.
 PATIENCE = "rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60"
@@ -146,10 +148,19 @@ def _start(guest: Guest) -> str:
         [
             *exports,
             f"export KERNEL_MODULES={shlex.quote(str(guest.kernel.modules))}",
-            f"cd {shlex.quote(str(ROOT))}",
+            *_repository(ROOT),
             f"exec sh tests/vm/guest.sh {guest.check_seconds} {names}\n",
         ]
     )
+
+
+def _repository(root: Path) -> list[str]:
+    """Return what goes into the repository's folder; one below /tmp is not in the guest's own."""
+    folder = shlex.quote(str(root))
+    if not root.is_relative_to(TMP):
+        return [f"cd {folder}"]
+    there = shlex.quote(str(MACHINE_TMP / root.relative_to(TMP)))
+    return [f"mkdir -p {folder}", f"mount --bind {there} {folder}", f"cd {folder}"]
 
 
 def _qemu(accel: str, kernel: Kernel, console: Path, options: str = "") -> list[str | Path]:
