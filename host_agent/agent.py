@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -25,6 +26,7 @@ from host_agent.converge import (
     Output,
     Started,
 )
+from host_agent.flow_reports import REPORT_SECONDS, Pace
 from host_agent.store import Store
 from host_agent.tap import TapError
 from host_agent.taps import Taps
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OBSERVE_SECONDS = 1.0
-"""How often counters are read, and so at most how often they are reported."""
+"""How often counters are read; `REPORT_SECONDS` says how often they are reported."""
 
 INBOX = 8
 """Messages taken from the NCO before the agent has dealt with them; each may be a whole frame."""
@@ -72,6 +74,7 @@ class Agent:
             heartbeat=lambda: Heartbeat(generation=self._converger.generation),
             deliver=self._inbox.put,
         )
+        self._pace = Pace(REPORT_SECONDS, time.monotonic)
         self._told: str | None = None
         self._complaint: str | None = None
 
@@ -94,6 +97,7 @@ class Agent:
                 continue
             if isinstance(output, Report):
                 self._log_change(output)
+                self._pace.sent()
             self._channel.send(output)
 
     async def _apply(self, action: Apply) -> None:
@@ -103,7 +107,8 @@ class Agent:
         """Tell the converger what runs, again and again; what cannot be read counts as gone."""
         while self._taps.names:
             await asyncio.sleep(OBSERVE_SECONDS)
-            await self._inbox.put(Observed(await self._in_worker(self._running_or_none)))
+            running = await self._in_worker(self._running_or_none)
+            await self._inbox.put(Observed(running, counters_due=self._pace.due()))
 
     async def _hello(self) -> Hello:
         addresses = await self._in_worker(host.addresses)

@@ -33,6 +33,7 @@ from wire.match import Transport
 from wire.messages import (
     MAX_TEXT,
     ArtifactData,
+    Counters,
     Customization,
     Desired,
     Need,
@@ -95,6 +96,8 @@ class Observed:
     """What runs in the kernel, looked at while nothing was being applied."""
 
     running: tuple[Status, ...]
+    counters_due: bool = True
+    """Whether other counters alone are worth a report now."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ class Converger:
 
     def _observe(self, event: Observed) -> list[Output]:
         if event.running == self._running:
+            return []
+        if not event.counters_due and _uncounted(event.running) == _uncounted(self._running):
             return []
         self._running = event.running
         if self._in_force is None or _runs(self._in_force, event.running):
@@ -348,6 +353,12 @@ def _runs(desired: Desired, running: Sequence[Status]) -> bool:
         return one.id, one.module, one.digest, *switches
 
     return set(map(identity, desired.customizations)) == set(map(identity, running))
+
+
+def _uncounted(running: Sequence[Status]) -> list[Status]:
+    """Return what runs without what only counts."""
+    nothing = {"counters": Counters(), "flows": None}
+    return [one.model_copy(update=nothing) for one in running]
 
 
 TRANSITIONS: dict[tuple[State, type], Callable[[Converger, Any], list[Output]]] = {

@@ -274,7 +274,13 @@ def test_only_changes_are_reported() -> None:
     agent = in_force(desired(1, ONE), A)
     assert agent.handle(Observed((status(ONE),))) == []
     counted = status(ONE, sent=3)
+    assert agent.handle(Observed((counted,), counters_due=False)) == []
     assert report_of(agent.handle(Observed((counted,)))).customizations == [counted]
+
+
+def test_what_is_in_force_is_reported_also_when_counters_are_not_due() -> None:
+    agent = in_force(desired(1, ONE), A)
+    assert report_of(agent.handle(Observed((), counters_due=False))).generation == 0
 
 
 GOOD = [signed(KEY, name, name.encode()) for name in ("one", "two", "three")]

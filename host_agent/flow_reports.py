@@ -1,0 +1,106 @@
+"""When the NCO is told of counters and flows: at once where it was quiet, else now and then.
+
+A host with traffic has other counters at every look. Ten thousand of them must not mean ten
+thousand messages a second to the NCO: what says what is in force goes at once, what only counts
+is kept back for some seconds; where nothing changed, the heartbeat is all that is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from wire.frames import encode
+from wire.match import Transport
+from wire.messages import MAX_FLOWS, Flow, Flows, dump
+
+REPORT_SECONDS = 5.0
+"""How often the NCO is told what only counts; the first change after a quiet time at once."""
+
+MAX_FLOWS_BYTES = 160 * 1024
+"""Of one message in its frame; the NCO takes 256 KiB."""
+
+MAX_EXECUTABLE = 256
+"""Characters of an executable's path that are told."""
+
+Key = tuple[Transport, int]
+
+
+class Pace:
+    """Says when something may be sent again."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = float("-inf")
+
+    def due(self) -> bool:
+        """Whether it may be sent now."""
+        return self._clock() >= self._next
+
+    def sent(self) -> None:
+        """Note that it was sent."""
+        self._next = self._clock() + self._seconds
+
+    def reset(self) -> None:
+        """Let the next be due at once."""
+        self._next = float("-inf")
+
+
+class FlowReporter:
+    """Makes the messages about flows out of what the taps say at each look.
+
+    A flow that came and went between two messages is told of in the next one, and left out of the
+    one after it: so the NCO learns of short flows too.
+    """
+
+    def __init__(self, clock: Callable[[], float], seconds: float = REPORT_SECONDS) -> None:
+        self._pace = Pace(seconds, clock)
+        self._told: Flows | None = None
+        self._ended: dict[Key, Flow] = {}
+        """Seen since the last message, and not there any more."""
+        self._seen: dict[Key, Flow] = {}
+
+    def connected(self) -> None:
+        """Begin with a snapshot: a new session has been told nothing."""
+        self._told = None
+        self._pace.reset()
+
+    def look(self, flows: Sequence[Flow]) -> Flows | None:
+        """Take what the taps say now; return the message to send, if one is due."""
+        now = {(flow.transport, flow.number): flow for flow in flows}
+        self._ended |= {key: flow for key, flow in self._seen.items() if key not in now}
+        self._seen = now
+        while len(self._ended) > MAX_FLOWS:
+            del self._ended[next(iter(self._ended))]
+        if not self._pace.due():
+            return None
+        message = message_of([*now.values(), *self._ended.values()])
+        if message == self._told or (self._told is None and not message.flows):
+            return None
+        return message
+
+    def sent(self, message: Flows) -> None:
+        """Note that a message has gone out."""
+        self._told = message
+        self._ended = {}
+        self._pace.sent()
+
+
+def message_of(flows: Iterable[Flow]) -> Flows:
+    """Return a message with the newest flows that it has room for."""
+    newest = sorted(flows, key=lambda flow: flow.opened or 0.0, reverse=True)
+    taken: list[Flow] = []
+    room = MAX_FLOWS_BYTES
+    for flow in map(_shortened, newest[:MAX_FLOWS]):
+        room -= len(encode(dump(flow)))
+        if room < 0:
+            break
+        taken.append(flow)
+    return Flows(flows=taken, omitted=len(newest) - len(taken))
+
+
+def _shortened(flow: Flow) -> Flow:
+    path = flow.executable
+    if path is None or len(path) <= MAX_EXECUTABLE:
+        return flow
+    return flow.model_copy(update={"executable": path[:MAX_EXECUTABLE]})
