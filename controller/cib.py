@@ -1,8 +1,6 @@
 """The customization information base: what the NCO knows, in a database that survives it.
 
-SQLite with a write-ahead log and full synchronisation: what was committed is still there after a
-`kill -9` or a power cut. There is one writer, the service; it commits what it has decided before
-it tells anyone.
+There is one writer, the service; it commits what it has decided before it tells anyone.
 """
 
 from __future__ import annotations
@@ -10,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Enum, ForeignKey, create_engine, event, select, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import JSON, Enum, ForeignKey, select
+from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
-from controller.config import ConfigError
+from controller.database import Base, Database
 from controller.intent import Intent
 from controller.phases import OVER, Phase, checked
 from controller.plan import HostFacts, Plan, Planned, Platform, Side
@@ -27,24 +21,7 @@ from controller.switch_link import Mirror
 from wire.match import Match
 from wire.messages import Hello, Target
 
-SCHEMA_VERSION = 2
-
-MIGRATIONS = {
-    1: (
-        "ALTER TABLE artifact ADD COLUMN kernel VARCHAR",
-        "ALTER TABLE customization ADD COLUMN kernel VARCHAR",
-        "ALTER TABLE customization ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE customization ADD COLUMN token BLOB NOT NULL DEFAULT x''",
-        "ALTER TABLE customization ADD COLUMN key BLOB NOT NULL DEFAULT x''",
-    ),
-}
-"""What makes a database of this version one of the next; new tables are made anyway."""
-
 EPOCHS = 1 << 16
-
-
-class Base(DeclarativeBase):
-    """Base of all tables."""
 
 
 class HostRow(Base):
@@ -222,32 +199,13 @@ class SteeringRow(Base):
 class Cib:
     """The database, opened by its one writer."""
 
-    def __init__(self, path: Path) -> None:
-        engine = create_engine(f"sqlite:///{path}")
-        event.listen(engine, "connect", _pragmas)
-        try:
-            with engine.begin() as connection:
-                version = connection.execute(text("PRAGMA user_version")).scalar_one()
-                if version > SCHEMA_VERSION:
-                    raise ConfigError(
-                        f"{path} has schema {version}, this program writes {SCHEMA_VERSION}: "
-                        "use the version of the program that wrote it"
-                    )
-                for old in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
-                    for statement in MIGRATIONS[old]:
-                        connection.execute(text(statement))
-                Base.metadata.create_all(connection)
-                connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
-        except DatabaseError as error:
-            raise ConfigError(f"{path} cannot be opened: {error.orig}") from error
-        self._engine = engine
-        self._session = Session(engine, expire_on_commit=False)
+    def __init__(self, database: Database) -> None:
+        self._session = Session(database.engine, expire_on_commit=False)
         self._hosts: dict[str, HostRow] = {}
 
     def close(self) -> None:
-        """Close the database."""
+        """Give its connection back."""
         self._session.close()
-        self._engine.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -387,15 +345,3 @@ def _is_ipv4(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "busy_timeout = 5000",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

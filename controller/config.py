@@ -65,6 +65,8 @@ class NcoConfig(BaseModel):
     modules: Path = KERNEL_TAP / "modules"
     build_timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """Seconds a compiler may take for one module."""
+    database: str | None = None
+    """URL of a PostgreSQL database; a file in the state folder where it is left out."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ class StateFolder:
     def database(self) -> Path:
         """The customization information base."""
         return self.path / "nco.db"
+
+    def database_url(self, config: NcoConfig) -> str:
+        """Return where the customization information base is."""
+        return config.database or f"sqlite:///{self.database}"
 
     @property
     def artifacts(self) -> Path:

@@ -17,3 +17,7 @@ class Conflict(Refusal):
 
 class Invalid(Refusal):
     """The request cannot be carried out as it is."""
+
+
+class Unavailable(Refusal):
+    """The database cannot be used at the moment: the same request may succeed later."""

@@ -22,14 +22,19 @@ from controller.api import (
     StatusView,
 )
 from controller.channel import private_listener
-from controller.errors import Conflict, Invalid, NotFound, Refusal
+from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
 from controller.switch_server import SwitchServer
 from controller.views import Views, plan_view
 
 MAX_BODY = 1024 * 1024
-STATUS_OF: dict[type[Refusal], int] = {NotFound: 404, Conflict: 409, Invalid: 422}
+STATUS_OF: dict[type[Refusal], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    Invalid: 422,
+    Unavailable: 503,
+}
 
 
 class BodyLimit:

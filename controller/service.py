@@ -32,6 +32,7 @@ from controller.config import (
     split_endpoint,
 )
 from controller.control import ControlLimits, ControlServer
+from controller.database import Database
 from controller.history import History
 from controller.modules import ModuleLibrary
 from controller.orchestrator import Orchestrator
@@ -73,7 +74,10 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
     """
     context = state.credentials.server_context()
     signer = load_signer(state)
-    with contextlib.closing(Cib(state.database)) as cib:
+    with (
+        contextlib.closing(Database(state.database_url(config))) as database,
+        contextlib.closing(Cib(database)) as cib,
+    ):
         artifacts = ArtifactStore(cib, state.artifacts, signer)
         builder = Builder(config.modules, KERNEL_TAP, config.build_timeout)
         runner = Runner(BuildFarm(builder, artifacts))
@@ -97,6 +101,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         await until_first_ends(
             runner.run(orchestrator, settled=switches.push),
             control.run(),
+            database.lost(),
             switches.run(state.switches_socket),
             rest.run(state.rest_socket),
             _asked_to_end(),

@@ -18,7 +18,9 @@ from typing import Any
 import httpx
 
 from controller import ca
+from controller.cib import Cib
 from controller.config import NcoConfig, StateFolder
+from controller.database import Database
 from wire.artifact import verified
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials
@@ -330,6 +332,16 @@ def network(folder: Path, *names: str) -> Iterator[Network]:
         }
         eventually(lambda: len(service.get("/hosts")) == len(names), "all agents connected")
         yield Network(service, agents)
+
+
+@contextlib.contextmanager
+def opened_cib(path: Path) -> Iterator[Cib]:
+    """Open the CIB in a file."""
+    with (
+        contextlib.closing(Database(f"sqlite:///{path}")) as database,
+        contextlib.closing(Cib(database)) as cib,
+    ):
+        yield cib
 
 
 def intent(name: str = "tag", **changes: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controller.artifacts import ArtifactStore
 from controller.cib import Cib
+from controller.database import Database
 from controller.history import History
 from controller.intent import Intent
 from controller.modules import ModuleLibrary
@@ -82,7 +83,8 @@ class World:
         self.start()
 
     def start(self) -> None:
-        self.cib = Cib(self.folder / "nco.db")
+        self.database = Database(f"sqlite:///{self.folder}/nco.db")
+        self.cib = Cib(self.database)
         signer = Ed25519PrivateKey.generate()
         self.artifacts = ArtifactStore(self.cib, self.folder / "artifacts", signer)
         self.nco = Orchestrator(
@@ -98,11 +100,15 @@ class World:
 
     def kill(self) -> None:
         """Lose everything that was not committed, and all connections."""
-        self.cib.close()
+        self.close()
         for host in self.hosts.values():
             host.connected = False
             host.inbox.clear()
         self.start()
+
+    def close(self) -> None:
+        self.cib.close()
+        self.database.close()
 
     def connect(self, name: str) -> None:
         host = self.hosts[name]

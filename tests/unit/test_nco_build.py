@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from controller.build import MAX_OBJECT, Builder, BuildError
 from controller.cib import Cib
 from controller.config import KERNEL_TAP
 from controller.plan import Platform
-from tests.unit.nco_kit import make_module
+from tests.unit.nco_kit import make_module, opened_cib
 from wire.artifact import Artifact, ArtifactError, verified
 
 SOURCE = "#include <l45/mine.h>\nint idle(int x) { return x + MINE; }\nchar file[] = __FILE__;\n"
@@ -113,7 +112,7 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def cib(tmp_path: Path) -> Iterator[Cib]:
-    with closing(Cib(tmp_path / "nco.db")) as cib:
+    with opened_cib(tmp_path / "nco.db") as cib:
         yield cib
 
 

@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from controller.cib import Cib, HostRow
-from controller.config import ConfigError
 from controller.intent import Intent
 from controller.phases import Phase
 from controller.plan import Plan, make_plan
-from tests.unit.nco_kit import intent, make_module
+from tests.unit.nco_kit import intent, make_module, opened_cib
 from wire.manifest import load
 from wire.messages import Hello
 
@@ -40,7 +39,7 @@ def plan_for(cib: Cib, folder: Path, wanted: Intent) -> Plan:
 
 def test_everything_is_there_again(tmp_path: Path) -> None:
     wanted = Intent.model_validate(intent(middlebox={"host": "h1"}, parameters={}))
-    with closing(Cib(tmp_path / "nco.db")) as cib:
+    with opened_cib(tmp_path / "nco.db") as cib:
         add_hosts(cib)
         plan = plan_for(cib, tmp_path, wanted)
         cib.add_intent(wanted, plan, UID.hex)
@@ -50,7 +49,7 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
             row.go(Phase.RECEIVE)
             cib.hosts()["h1"].generation = 6
             cib.steering().generation = 3
-    with closing(Cib(tmp_path / "nco.db")) as cib:
+    with opened_cib(tmp_path / "nco.db") as cib:
         row = cib.intent("tag")
         assert row is not None
         assert row.phase == Phase.RECEIVE
@@ -64,19 +63,17 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
 
 
 def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:
-    cib = Cib(tmp_path / "nco.db")
-    add_hosts(cib)
-    with cib.writing() as session:
+    with opened_cib(tmp_path / "nco.db") as cib, cib.writing() as session:
+        add_hosts(cib)
         cib.hosts()["h1"].generation = 99
         session.flush()
         with closing(sqlite3.connect(tmp_path / "nco.db")) as other:
             seen = other.execute("SELECT generation FROM host WHERE name = 'h1'").fetchone()
             assert seen == (5,)
-    cib.close()
 
 
 def test_it_is_a_durable_database(tmp_path: Path) -> None:
-    with closing(Cib(tmp_path / "nco.db")) as cib, cib.writing() as session:
+    with opened_cib(tmp_path / "nco.db") as cib, cib.writing() as session:
         connection = session.connection()
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
@@ -87,10 +84,10 @@ def test_it_is_a_durable_database(tmp_path: Path) -> None:
 
 def test_an_intent_of_unknown_hosts_cannot_be_stored(tmp_path: Path) -> None:
     wanted = Intent.model_validate(intent())
-    with closing(Cib(tmp_path / "a.db")) as cib:
+    with opened_cib(tmp_path / "a.db") as cib:
         add_hosts(cib)
         plan = plan_for(cib, tmp_path, wanted)
-    with closing(Cib(tmp_path / "b.db")) as empty:
+    with opened_cib(tmp_path / "b.db") as empty:
         with pytest.raises(IntegrityError):
             empty.add_intent(wanted, plan, UID.hex)
         assert empty.intents() == []
@@ -98,7 +95,7 @@ def test_an_intent_of_unknown_hosts_cannot_be_stored(tmp_path: Path) -> None:
 
 def test_an_intent_that_is_not_over_cannot_be_replaced(tmp_path: Path) -> None:
     wanted = Intent.model_validate(intent())
-    with closing(Cib(tmp_path / "nco.db")) as cib:
+    with opened_cib(tmp_path / "nco.db") as cib:
         add_hosts(cib)
         plan = plan_for(cib, tmp_path, wanted)
         cib.add_intent(wanted, plan, UID.hex)
@@ -111,15 +108,3 @@ def test_an_intent_that_is_not_over_cannot_be_replaced(tmp_path: Path) -> None:
         cib.add_intent(wanted, plan, UID.hex)
         cib.forget_gone()
         assert len(cib.intents()) == 1
-
-
-def test_a_file_that_is_no_database_or_of_another_version_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "nco.db"
-    path.write_bytes(b"not a database" * 100)
-    with pytest.raises(ConfigError, match="not a database"):
-        Cib(path)
-    path.unlink()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigError, match="schema 99"):
-        Cib(path)

@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 from controller.build import Builder, BuildError
-from controller.cib import MIGRATIONS, Cib, HostRow
+from controller.cib import HostRow
 from controller.cli_print import match_text
 from controller.config import KERNEL_TAP
 from controller.errors import Invalid
 from controller.intent import Intent
+from controller.migrations import MIGRATIONS
 from controller.phases import Phase
 from controller.plan import HostFacts, Plan, Platform, make_plan
 from controller.switch_server import SwitchServer
 from controller.views import Views, plan_view
-from tests.unit.nco_kit import intent, make_module
+from tests.unit.nco_kit import intent, make_module, opened_cib
 from tests.unit.nco_world import World
 from wire.manifest import Manifest, load
 from wire.messages import Target
@@ -253,7 +254,7 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     manifest = datagrams(tmp_path)
     bpf = {name: replace(facts, targets=("bpf",)) for name, facts in HOSTS.items()}
     plan = make_plan(wanted, manifest, bpf, uuid.UUID(int=1))
-    with closing(Cib(path)) as cib:
+    with opened_cib(path) as cib:
         with cib.writing() as session:
             for name in HOSTS:
                 session.add(
@@ -273,15 +274,16 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
             _, _, table, _, _, column, *_ = statement.split()
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("DROP TABLE epoch")
+        connection.execute("DROP TABLE l45_schema")
         connection.execute("PRAGMA user_version = 1")
         connection.commit()
-    with closing(Cib(path)) as cib:
+    with opened_cib(path) as cib:
         (row,) = cib.intents()
         assert [one.planned() for one in row.customizations] == [
             replace(one, key=b"") for one in plan.customizations
         ]
         assert cib.next_epoch("stream") == 1
-    with closing(Cib(path)) as cib:
+    with opened_cib(path) as cib:
         assert len(cib.intents()) == 1
 
 

@@ -93,7 +93,7 @@ def test_nobody_sends_what_is_not_understood_whatever_happens(
         world.run_down(safety)
         assert world.cib.intents() == []
         assert not any(host.applied for host in world.hosts.values())
-        world.cib.close()
+        world.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from controller.modules import ModuleLibrary
 from controller.orchestrator import BuildOrder, Orchestrator
 from controller.phases import Phase
 from controller.plan import Platform
-from tests.unit.nco_kit import intent, make_module
+from tests.unit.nco_kit import intent, make_module, opened_cib
 from wire.messages import Hello, NcoMessage
 
 
@@ -101,6 +100,6 @@ def test_what_could_not_be_written_is_tried_again(
         assert row.phase == Phase.RECEIVE
         assert orchestrator.failed == {"settle", "to_build", "built"}
 
-    with closing(Cib(tmp_path / "nco.db")) as cib:
+    with opened_cib(tmp_path / "nco.db") as cib:
         asyncio.run(until_built(cib))
     assert "the disk is full" in caplog.text

@@ -25,6 +25,7 @@ from controller.artifacts import ArtifactStore
 from controller.build import Builder
 from controller.cib import Cib
 from controller.config import KERNEL_TAP, NcoConfig, StateFolder
+from controller.database import Database
 from controller.plan import Platform
 from wire.artifact import Artifact
 
@@ -83,7 +84,10 @@ def initialised(folder: Path) -> StateFolder:
     key = asyncio.run(builder.key("stream_tag", Platform("kmod", RELEASE)))
     code = (BUILT / "l45_stream_tag.ko").read_bytes()
     version = builder.manifest("stream_tag").version
-    with closing(Cib(state.database)) as cib:
+    with (
+        closing(Database(f"sqlite:///{state.database}")) as database,
+        closing(Cib(database)) as cib,
+    ):
         store = ArtifactStore(cib, state.artifacts, ca.load_signer(state))
         store.put(key, Artifact("stream_tag", version, "kmod", code, RELEASE))
     return state

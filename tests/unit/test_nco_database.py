@@ -1,0 +1,203 @@
+"""The database's writer and reader: together, durable, bounded, and patient with a bad disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from controller import database as module
+from controller.cib import SteeringRow
+from controller.config import ConfigError
+from controller.database import Database
+from controller.database_engine import make_engine
+from controller.errors import Unavailable
+from tests import postgres
+
+needs_postgresql = pytest.mark.skipif(
+    os.geteuid() != 0 or postgres.programs() is None, reason="needs root and PostgreSQL"
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.server() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/nco.db"
+        return
+    server: postgres.Server = request.getfixturevalue("server")
+    yield server.url()
+    server.execute("DROP SCHEMA public CASCADE")
+    server.execute("CREATE SCHEMA public")
+
+
+def row(number: int) -> SteeringRow:
+    return SteeringRow(id=number, generation=number, desired="")
+
+
+def numbers(database: Database) -> list[int]:
+    return database.read(lambda session: sorted(session.scalars(select(SteeringRow.id)))).result()
+
+
+def test_what_is_done_is_there_for_everyone_and_after_a_restart(url: str) -> None:
+    async def test() -> None:
+        with closing(Database(url)) as database:
+            await database.submit(lambda session: session.add(row(1)))
+            assert await database.read(lambda session: len(session.scalars(select(1)).all())) == 1
+            assert numbers(database) == [1]
+
+    asyncio.run(test())
+    with closing(Database(url)) as database:
+        assert numbers(database) == [1]
+
+
+def test_changes_that_come_together_are_one_transaction(url: str) -> None:
+    with closing(Database(url)) as database:
+        go = threading.Event()
+        first = database.submit(lambda _: go.wait(60))
+        others = [database.submit(lambda session, n=n: session.add(row(n))) for n in range(1, 101)]
+        assert not first.done()
+        go.set()
+        for each in (first, *others):
+            each.result()
+        assert numbers(database) == list(range(1, 101))
+        assert database.commits[0] <= 3
+
+
+def test_a_wrong_change_fails_alone(url: str) -> None:
+    with closing(Database(url)) as database:
+        go = threading.Event()
+        database.submit(lambda _: go.wait(60))
+        results = [database.submit(lambda session, n=n: session.add(row(n))) for n in (1, 2, 2, 3)]
+        go.set()
+        assert [type(each.exception()) for each in results] == [
+            type(None),
+            type(None),
+            IntegrityError,
+            type(None),
+        ]
+        assert numbers(database) == [1, 2, 3]
+
+
+def test_who_is_away_loses_nothing(url: str) -> None:
+    async def test() -> None:
+        with closing(Database(url)) as database:
+            go = threading.Event()
+            task = asyncio.ensure_future(database.submit(lambda _: go.wait(60)))
+            await asyncio.sleep(0)
+            second = asyncio.ensure_future(database.submit(lambda session: session.add(row(2))))
+            await asyncio.sleep(0)
+            second.cancel()
+            go.set()
+            await task
+            await database.submit(lambda session: session.add(row(3)))
+            assert numbers(database) == [2, 3]
+
+    asyncio.run(test())
+
+
+def test_a_full_queue_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    with closing(Database(f"sqlite:///{tmp_path}/nco.db")) as database:
+        go, begun = threading.Event(), threading.Event()
+        database.submit(lambda _: (begun.set(), go.wait(60)))
+        begun.wait(60)
+        results = [database.submit(lambda _: None) for _ in range(3)]
+        assert isinstance(results[2].exception(0), Unavailable)
+        go.set()
+        results[1].result(60)
+    assert isinstance(database.submit(lambda _: None).exception(0), Unavailable)
+
+
+def test_a_locked_file_and_a_full_disk_are_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.database_engine.PATIENCE", 0.1)
+    path = tmp_path / "nco.db"
+    with closing(Database(f"sqlite:///{path}")) as database:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            locked = database.submit(lambda session: session.add(row(1))).exception()
+        assert isinstance(locked, Unavailable)
+        assert "locked" in str(locked)
+
+        def fill(session: Session) -> None:
+            session.execute(text("PRAGMA max_page_count = 1"))
+            session.add(SteeringRow(id=2, generation=1, desired="x" * 100_000))
+
+        full = database.submit(fill).exception()
+        assert isinstance(full, Unavailable)
+        assert "full" in str(full)
+        database.submit(lambda session: session.add(row(3))).result()
+        assert numbers(database) == [3]
+
+
+@needs_postgresql
+def test_a_server_that_is_away_is_survived(server: postgres.Server) -> None:
+    with closing(Database(server.url())) as database:
+        server.stop()
+        assert isinstance(database.submit(lambda s: s.add(row(1))).exception(), Unavailable)
+        assert isinstance(database.read(lambda s: s.scalar(select(1))).exception(), Unavailable)
+        server.start()
+        database.submit(lambda session: session.add(row(2))).result()
+        assert numbers(database) == [2]
+
+
+@needs_postgresql
+def test_only_one_service_has_a_database(server: postgres.Server) -> None:
+    with closing(Database(server.url())) as database:
+        with pytest.raises(ConfigError, match="another service's"):
+            Database(server.url())
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        with closing(Database(server.url())) as other:
+            assert isinstance(database.submit(lambda s: s.add(row(8))).exception(), Unavailable)
+            other.submit(lambda session: session.add(row(9))).result()
+        taken = database.submit(lambda session: session.add(row(10))).exception()
+        assert isinstance(taken, Unavailable)
+        with pytest.raises(ConfigError, match="only one may run"):
+            asyncio.run(database.lost())
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://host/x", "not supported"),
+        ("nonsense", "no database URL"),
+        ("postgresql+psycopg://nco:secret@host/x", "passfile"),
+    ],
+)
+def test_bad_settings_say_what_to_do_and_no_secret(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as raised:
+        make_engine(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        Database(f"postgresql+psycopg://nco@/l45?host={tmp_path}")
+
+
+def test_a_file_that_is_no_database_or_of_another_version_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nco.db"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(ConfigError, match="not a database"):
+        Database(f"sqlite:///{path}")
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="schema 99"):
+        Database(f"sqlite:///{path}")
