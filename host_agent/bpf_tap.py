@@ -68,6 +68,7 @@ class BpfTap:
         cookie = netns_cookie()
         with locked(self._run), _tap_errors():
             bpf_install.install_locked(self._run, self._tap_object)
+            bpf_tc.prepare()
             with Tables.opened(self._run) as tables:
                 if tables.members(cookie):
                     self._attach()
@@ -178,7 +179,7 @@ class BpfTap:
                 with Tables.opened(self._run) as tables:
                     tables.switch(cookie, [])
                     tables.sweep(cookie)
-            bpf_tc.detach()
+            bpf_tc.withdraw()
         logger.info("tap_stopped tap=bpf netns=%d", cookie)
 
 
@@ -238,7 +239,7 @@ def uninstall(run: Path = RUN) -> None:
     with locked(run), _tap_errors():
         if installed(run):
             forget_all(run)
-        bpf_tc.detach()
+        bpf_tc.withdraw()
         bpf_install.remove_locked(run)
 
 

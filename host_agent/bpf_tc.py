@@ -30,6 +30,21 @@ UPPER_OF_LINK = {"macvlan", "macvtap", "ipvlan"}
 """What these send passes the interface below too: they are left out."""
 
 
+def prepare() -> None:
+    """Give every interface the clsact that filters hang on; again changes nothing.
+
+    Once, when the agent starts, and not with the first set: the kernel drops what leaves while a
+    clsact comes or goes (`qdisc_graft` deactivates the device), and nothing while filters do.
+    """
+    with IPRoute() as route:
+        for index, _ in _interfaces(route):
+            try:
+                _add_clsact(route, index)
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:  # gone since it was listed
+                    raise
+
+
 def attach(programs: Mapping[str, int]) -> None:
     """Put the programs (file descriptors by name) on every interface; again changes nothing.
 
@@ -46,12 +61,16 @@ def attach(programs: Mapping[str, int]) -> None:
                 logger.debug("tap_attached interface=%s", name)
 
 
-def _attach_to(route: IPRoute, index: int, programs: Mapping[str, int]) -> None:
+def _add_clsact(route: IPRoute, index: int) -> None:
     try:
         route.tc("add", "clsact", index)
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
+
+
+def _attach_to(route: IPRoute, index: int, programs: Mapping[str, int]) -> None:
+    _add_clsact(route, index)
     for program, parent in HOOKS.items():
         route.tc(
             "replace-filter",
@@ -69,7 +88,7 @@ def _attach_to(route: IPRoute, index: int, programs: Mapping[str, int]) -> None:
 
 
 def detach() -> None:
-    """Take our filters off every interface, and the clsact where nobody else uses it."""
+    """Take our filters off every interface; the clsact stays, see `prepare`."""
     with IPRoute() as route:
         for index, name in _interfaces(route):
             ours = [parent for parent in HOOKS.values() if _has_ours(route, index, parent)]
@@ -79,10 +98,17 @@ def detach() -> None:
                         "del-filter", "bpf", index, handle=HANDLE, parent=parent, prio=PRIORITY,
                         protocol=ETH_P_ALL,
                     )  # fmt: skip
-            if ours and not any(route.get_filters(index=index, parent=p) for p in HOOKS.values()):
-                with suppress(NetlinkError):
-                    route.tc("del", "clsact", index)
             logger.debug("tap_detached interface=%s", name)
+
+
+def withdraw() -> None:
+    """Take our filters off every interface, and the clsact where nobody else uses it."""
+    detach()
+    with IPRoute() as route:
+        for index, _ in _interfaces(route):
+            if not any(route.get_filters(index=index, parent=p) for p in HOOKS.values()):
+                with suppress(NetlinkError):  # there was none, or its interface is gone
+                    route.tc("del", "clsact", index)
 
 
 def _has_ours(route: IPRoute, index: int, parent: int) -> bool:
