@@ -178,16 +178,16 @@ void l45_tap_detach(struct l45_tap *tap)
 	unclaim(sk);
 }
 
-/* Nobody finds it any more, and who has found it sees that it is closed. */
+/* Nobody finds it any more, and who has found it sees that it is closed. Under lock_sock(). */
 static void forget(struct l45_tap *tap)
 {
-	struct sock *sk = tap->sk;
-
 	l45_tell_flow(L45_CMD_FLOW_CLOSED, tap);
-	lock_sock(sk);
 	l45_tap_close(tap);
-	release_sock(sk);
-	sock_put(sk);
+}
+
+static void put_forgotten(struct l45_tap *tap)
+{
+	sock_put(tap->sk);
 	l45_tap_put(tap); /* the socket's */
 }
 
@@ -195,24 +195,31 @@ void l45_tap_quit(struct l45_tap *tap)
 {
 	if (cancel_delayed_work_sync(&tap->work))
 		l45_tap_put(tap); /* the work's */
+	lock_sock(tap->sk);
 	forget(tap);
+	release_sock(tap->sk);
+	put_forgotten(tap);
+}
+
+static void unlock(struct l45_tap *tap)
+{
+	if (tap->ends.protocol == IPPROTO_TCP)
+		l45_tcp_unlock(l45_tcp_of(tap));
+	else
+		release_sock(tap->sk);
 }
 
 /* Under lock_sock(), which it releases. */
 static void close_socket(struct socket *sock, struct l45_tap *tap)
 {
-	struct l45_tcp *t = l45_is_tcp(sock->sk) ? l45_tcp_of(tap) : NULL;
 	bool ours;
 
-	if (t)
-		l45_tcp_finish(t);
+	if (l45_is_tcp(sock->sk))
+		l45_tcp_finish(l45_tcp_of(tap));
 	ours = !tap->closed; /* else its work was here first */
 	if (ours)
 		l45_tap_detach(tap);
-	if (t)
-		l45_tcp_unlock(t);
-	else
-		release_sock(sock->sk);
+	unlock(tap);
 	if (ours)
 		l45_tap_quit(tap);
 }
@@ -256,38 +263,67 @@ void l45_flow_operations(struct proto_ops *act)
  * Changes of sets.
  */
 
-/* Who keeps the lock for long, say in a page fault that a user serves, must not keep others' work.
+/*
+ * Who has the socket's lock can keep it for as long as he likes, say in a page fault that a user
+ * serves, and the queue's workers are shared by all: so the work never waits for the lock. It takes
+ * it where it is free, and else comes again; meanwhile the calls that have the lock look at the set
+ * and at the time themselves. (tcp_abort() alone, in l45_tcp_unlock(), can wait: it resets a
+ * connection of which no call of ours gets a byte any more.)
  */
 #define PATIENCE_JIFFIES max(1, HZ / 100)
 
-static void udp_work(struct l45_udp *udp)
+/* lock_sock(), if it need not wait. */
+static bool try_lock(struct sock *sk)
 {
-	struct sock *sk = udp->tap.sk;
-	bool last;
+	bool free;
 
-	lock_sock(sk);
-	last = !udp->tap.closed && !l45_udp_sync(udp);
-	if (last) {
-		l45_make_lazy(udp->tap.sock);
-		l45_tap_detach(&udp->tap);
-	}
-	release_sock(sk);
-	if (last)
-		forget(&udp->tap);
+	spin_lock_bh(&sk->sk_lock.slock);
+	free = !sk->sk_lock.owned;
+	if (free)
+		sk->sk_lock.owned = 1;
+	spin_unlock_bh(&sk->sk_lock.slock);
+	if (free)
+		mutex_acquire(&sk->sk_lock.dep_map, 0, 1, _RET_IP_);
+	return free;
 }
 
-/* The work has a reference. Its socket is there unless the tap is closed: who closes it waits for
+/* As l45_tcp_work(). */
+static bool udp_work(struct l45_udp *udp)
+{
+	if (l45_udp_sync(udp))
+		return false;
+	l45_make_lazy(udp->tap.sock);
+	l45_tap_detach(&udp->tap);
+	return true;
+}
+
+static bool work_locked(struct l45_tap *tap)
+{
+	if (tap->closed)
+		return false;
+	return tap->ends.protocol == IPPROTO_TCP ? l45_tcp_work(l45_tcp_of(tap))
+						 : udp_work(container_of(tap, struct l45_udp, tap));
+}
+
+/* The work has a reference. Its socket is there until the tap is forgotten: who closes it waits for
  * the work, or is the work. */
 static void tap_work(struct work_struct *work)
 {
 	struct l45_tap *tap = container_of(to_delayed_work(work), struct l45_tap, work);
+	bool over;
 
-	if (!READ_ONCE(tap->closed) && READ_ONCE(tap->sk->sk_lock.owned))
+	if (READ_ONCE(tap->closed)) {
+		/* It came too late. */
+	} else if (try_lock(tap->sk)) {
+		over = work_locked(tap);
+		if (over)
+			forget(tap);
+		unlock(tap);
+		if (over)
+			put_forgotten(tap);
+	} else {
 		l45_tap_kick(tap, PATIENCE_JIFFIES);
-	else if (!READ_ONCE(tap->closed) && tap->ends.protocol == IPPROTO_UDP)
-		udp_work(container_of(tap, struct l45_udp, tap));
-	else if (!READ_ONCE(tap->closed) && l45_tcp_work(container_of(tap, struct l45_tcp, tap)))
-		forget(tap);
+	}
 	l45_tap_put(tap);
 }
 

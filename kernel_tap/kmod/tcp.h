@@ -128,7 +128,7 @@ void l45_tcp_let_go(struct l45_tcp *t, struct l45_attached_stream *attached);
 /* The core's clock: to be called when all that the transport has was decoded. */
 void l45_tcp_tick(struct l45_tcp *t);
 
-/* Takes the lock. Returns whether it has detached the tap from the socket. */
+/* What time or a new set demands. Waits for nothing. Returns whether it has detached the tap. */
 bool l45_tcp_work(struct l45_tcp *t);
 
 /* The socket is closing. */

@@ -253,8 +253,22 @@ static void look_for_end(struct l45_tcp *t)
 		l45_tcp_look(t);
 }
 
-/* Under the lock; returns whether the socket is customized no more. */
-static bool work(struct l45_tcp *t)
+/* The end that shutdown() has left to us, as inet_shutdown() does it with the lock that we have. */
+static void send_fin(struct l45_tcp *t)
+{
+	struct sock *sk = l45_sk(t);
+
+	if (!t->fin || l45_tcp_is_held(t) || t->reset)
+		return;
+	t->fin = false;
+	if (sk->sk_state == TCP_CLOSE)
+		return;
+	WRITE_ONCE(sk->sk_shutdown, sk->sk_shutdown | SEND_SHUTDOWN);
+	sk->sk_prot->shutdown(sk, SEND_SHUTDOWN);
+	sk->sk_state_change(sk);
+}
+
+bool l45_tcp_work(struct l45_tcp *t)
 {
 	u32 news = t->news;
 	long timeo = 0;
@@ -268,30 +282,13 @@ static bool work(struct l45_tcp *t)
 	now = ktime_get_ns();
 	wake_at(t, drain(t, now), now);
 	wake_application(t, news);
+	send_fin(t);
 	if (!is_idle(t))
 		return false;
 	WRITE_ONCE(l45_sk(t)->sk_rcvlowat, t->lowat);
 	l45_make_native(t->tap.sock);
 	l45_tap_detach(&t->tap);
 	return true;
-}
-
-bool l45_tcp_work(struct l45_tcp *t)
-{
-	bool over = false, fin = false;
-	struct socket *sock = t->tap.sock;
-
-	lock_sock(l45_sk(t));
-	if (!t->tap.closed) {
-		over = work(t);
-		fin = t->fin && !l45_tcp_is_held(t);
-	}
-	l45_tcp_unlock(t);
-	if (fin && !over) {
-		t->tap.native->shutdown(sock, SHUT_WR);
-		t->fin = false;
-	}
-	return over;
 }
 
 /*
