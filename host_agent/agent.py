@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from host_agent.channel import Address, Channel
 from host_agent.converge import (
     Applied,
     Apply,
+    Connected,
     Converger,
     Event,
     Failed,
@@ -26,13 +27,13 @@ from host_agent.converge import (
     Output,
     Started,
 )
-from host_agent.flow_reports import REPORT_SECONDS, Pace
+from host_agent.flow_reports import REPORT_SECONDS, FlowReporter, Pace
 from host_agent.store import Store
 from host_agent.tap import TapError
 from host_agent.taps import Taps
 from wire.artifact import ArtifactError, verified
 from wire.identity import Credentials
-from wire.messages import MAX_TEXT, Heartbeat, Hello, Report, Status
+from wire.messages import MAX_TEXT, Flow, Heartbeat, Hello, Report, Status
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,11 @@ class Agent:
             heartbeat=lambda: Heartbeat(generation=self._converger.generation),
             deliver=self._inbox.put,
         )
+        self._flows = FlowReporter(time.monotonic)
         self._pace = Pace(REPORT_SECONDS, time.monotonic)
         self._told: str | None = None
         self._complaint: str | None = None
+        self._flows_complaint: str | None = None
 
     async def run(self) -> None:
         """Run until cancelled; what the tap is doing then is finished first."""
@@ -88,6 +91,8 @@ class Agent:
                 tasks.create_task(self._observe())
                 while True:
                     event = await self._inbox.get()
+                    if isinstance(event, Connected):
+                        self._flows.connected()
                     self._act(self._converger.handle(event), tasks)
 
     def _act(self, outputs: list[Output], tasks: asyncio.TaskGroup) -> None:
@@ -109,6 +114,13 @@ class Agent:
             await asyncio.sleep(OBSERVE_SECONDS)
             running = await self._in_worker(self._running_or_none)
             await self._inbox.put(Observed(running, counters_due=self._pace.due()))
+            self._tell_of_flows(await self._in_worker(self._flows_or_none))
+
+    def _tell_of_flows(self, flows: Sequence[Flow]) -> None:
+        message = self._flows.look(flows) if self._channel.is_connected else None
+        if message is not None:
+            self._channel.send(message)
+            self._flows.sent(message)
 
     async def _hello(self) -> Hello:
         addresses = await self._in_worker(host.addresses)
@@ -163,6 +175,15 @@ class Agent:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 log.error("customizations not read reason=%r", self._complaint)
+            return ()
+
+    def _flows_or_none(self) -> Sequence[Flow]:
+        try:
+            return self._taps.flows()
+        except Exception as error:  # as above
+            if str(error) != self._flows_complaint:
+                self._flows_complaint = str(error)
+                log.exception("flows not read")
             return ()
 
     def _apply_now(self, action: Apply) -> Applied | Failed:

@@ -132,6 +132,11 @@ class Channel:
         self._last_sent = 0.0
         self._unread = False
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session."""
+        return self._writer is not None
+
     def send(self, message: AgentMessage) -> None:
         """Send to the NCO; without a session the message is dropped (`Connected` comes later)."""
         if self._writer is None:

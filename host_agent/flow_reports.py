@@ -75,9 +75,7 @@ class FlowReporter:
         if not self._pace.due():
             return None
         message = message_of([*now.values(), *self._ended.values()])
-        if message == self._told or (self._told is None and not message.flows):
-            return None
-        return message
+        return None if message == self._told else message
 
     def sent(self, message: Flows) -> None:
         """Note that a message has gone out."""

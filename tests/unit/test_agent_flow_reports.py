@@ -45,11 +45,13 @@ def told(reporter: FlowReporter, *flows: Flow) -> Flows | None:
 def test_a_change_after_quiet_is_told_at_once_and_the_next_ones_together() -> None:
     clock = Clock()
     reporter = FlowReporter(clock, seconds=5)
+    assert told(reporter) == Flows(), "the snapshot"
+    clock.now = 5
     assert told(reporter) is None, "there is nothing to tell"
     assert told(reporter, flow(1)) == Flows(flows=[flow(1)])
-    clock.now = 1
+    clock.now = 6
     assert told(reporter, flow(1, sent=1)) is None
-    clock.now = 5
+    clock.now = 10
     assert told(reporter, flow(1, sent=7)) == Flows(flows=[flow(1, sent=7)])
     clock.now = 50
     assert told(reporter, flow(1, sent=7)) is None, "nothing has changed"
