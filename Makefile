@@ -8,7 +8,7 @@ C_SOURCES = $(shell find kernel_tap bench tests -name '*.[ch]')
 export PYTHON
 
 .PHONY: help setup system build user demo lab test test-vm demo-vm debug-kernel stress-vm \
-	lint unit fuzz bench-core bench-tap clean
+	lint unit fuzz bench-core bench-tap bench-nco clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-tap: setup ## Measure the taps beside a kernel without any, here or in QEM
 	@setup/system.sh setup/bench-packages.txt
 	@$(MAKE) --no-print-directory -s -C bench tap
 	@$(BIN)/python -m bench.tap
+
+bench-nco: setup ## Measure the NCO with 250, 1,000 and 10,000 emulated agents (root)
+	@$(BIN)/python -m bench.nco $(BENCH)
 
 # FUZZ_SECONDS says it in seconds.
 HOURS ?= 1

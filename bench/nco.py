@@ -1,0 +1,292 @@
+"""`make bench-nco`: the NCO with 250, 1,000 and 10,000 agents, all on this machine.
+
+The service is the real one, started by `ryu-manager apps/nco.py`, with its database on disk. The
+agents are emulated (`bench/nco_agents.py`) in processes of their own; each has a certificate and a
+TLS connection, and takes an artifact of 50 KB. A real switch asks the controller all the time how
+to forward (`bench/nco_switch.py`). For each number of agents, with a new state folder:
+
+* *connect*: all agents, at once, until the last one has applied its first desired state;
+* *idle*: nothing happens but heartbeats;
+* *deploy*: a module whose build is cached, until every host has confirmed that it sends or
+  receives, and the service has committed that; no agent has the artifact yet;
+* *rotate*: by another module, likewise;
+* *storm*: all connections break in one moment, and all agents come back at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import nco_plot, nco_switch
+from bench.nco_intents import FIRST, SECOND, Groups
+from bench.nco_switch import Latencies, Watch
+from bench.nco_world import (
+    Agents,
+    Failed,
+    Nco,
+    free_port,
+    issue,
+    new_state,
+    padded_modules,
+    running_nco,
+    tell,
+)
+from bench.report import RESULTS, Row, publish
+from controller.config import split_endpoint
+from mininet_topos.openvswitch import OpenVSwitchError
+from mininet_topos.processes import TestbedError
+
+STEPS = ("connect", "idle", "deploy", "rotate", "storm")
+SPARE_FILES = 256
+CONNECT_SECONDS = 600.0
+PUSH_SECONDS = 120.0
+REST_SECONDS = 3.0
+"""After something big, before something is measured."""
+
+MIN_PACKETS = 20
+"""Packet-ins below which no percentile is told."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be measured."""
+
+    agents: Sequence[int]
+    runs: int
+    only: Sequence[str]
+    processes: int
+    with_switch: bool
+    group: int
+    idle_seconds: float
+
+
+@dataclass
+class Measured:
+    """The numbers of one case, by metric and unit."""
+
+    values: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    packets: dict[str, Latencies] = field(default_factory=lambda: defaultdict(Latencies))
+
+    def add(self, metric: str, unit: str, value: float) -> None:
+        """Note a number."""
+        self.values[metric, unit].append(value)
+        tell(f"  {metric}: {value:.4g} {unit}")
+
+    def rows(self, case: str) -> Iterator[Row]:
+        """Return them as rows; a percentile is one of all runs together."""
+        for (metric, unit), values in self.values.items():
+            yield Row.of(case, metric, unit, values)
+        for step, found in self.packets.items():
+            for kind, seconds in (("packet-in", found.controller), ("host to entry", found.host)):
+                if len(seconds) >= MIN_PACKETS:
+                    yield _percentile(case, f"{step}: {kind}, p50", seconds, 50)
+                    yield _percentile(case, f"{step}: {kind}, p99", seconds, 99)
+            yield Row.of(case, f"{step}: packet-ins without an answer", "packets", [found.lost])
+
+
+def _percentile(case: str, metric: str, seconds: Sequence[float], percent: int) -> Row:
+    value = statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1000
+    row = Row.of(case, metric, "ms", [value])
+    return Row(
+        case, metric, row.value, "ms", len(seconds), min(seconds) * 1000, max(seconds) * 1000
+    )
+
+
+class Bench:
+    """One NCO with one number of agents."""
+
+    def __init__(self, nco: Nco, agents: Agents, watch: Watch | None, options: Options) -> None:
+        self.measured = Measured()
+        self._nco = nco
+        self._agents = agents
+        self._watch = watch
+        self._options = options
+        self._count = agents.count
+        self._groups = Groups(nco, agents, options.group)
+
+    def run(self) -> Measured:
+        """Measure what was asked for."""
+        before = self._nco.usage().memory
+        with self._watched("connect"):
+            self._connect("connect")
+        time.sleep(REST_SECONDS)
+        if self._wants("idle"):
+            self._idle(before)
+        if self._wants("deploy") or self._wants("rotate"):
+            self._groups.build()
+            for number in range(self._options.runs):
+                tell(f"push {number + 1} of {self._options.runs}")
+                self._push()
+        if self._wants("storm"):
+            self._agents.command("drop")
+            with self._watched("storm"):
+                self._connect("storm")
+        return self.measured
+
+    def _wants(self, step: str) -> bool:
+        return step in self._options.only
+
+    def _connect(self, step: str) -> None:
+        began, cpu = time.monotonic(), self._nco.usage().cpu
+        self._agents.command("connect")
+        ended = self._agents.until(lambda states: states["plain"], step, CONNECT_SECONDS)
+        self.measured.add(f"{step}: all agents", "s", ended - began)
+        self._cpu(step, cpu)
+
+    def _idle(self, memory_before: int) -> None:
+        taken = self._nco.usage()
+        self.measured.add(
+            "idle: memory per agent", "KB", (taken.memory - memory_before) / 1e3 / self._count
+        )
+        with self._watched("idle"):
+            time.sleep(self._options.idle_seconds)
+        cpu = (self._nco.usage().cpu - taken.cpu) / self._options.idle_seconds
+        self.measured.add("idle: service CPU per agent", "us/s", cpu * 1e6 / self._count)
+
+    def _push(self) -> None:
+        """Deploy, rotate, and take all of it away again."""
+        self._agents.command("forget")
+        with self._watched("deploy"):
+            cpu = self._nco.usage().cpu
+            self.measured.add("deploy: confirmed", "s", self._groups.deploy(PUSH_SECONDS))
+            self._cpu("deploy", cpu)
+        self._checked_artifacts()
+        time.sleep(REST_SECONDS)
+        if self._wants("rotate"):
+            with self._watched("rotate"):
+                cpu = self._nco.usage().cpu
+                self.measured.add("rotate: confirmed", "s", self._groups.rotate(PUSH_SECONDS))
+                self._cpu("rotate", cpu)
+            time.sleep(REST_SECONDS)
+        self._groups.revoke(PUSH_SECONDS)
+
+    def _checked_artifacts(self) -> None:
+        taken = sum(answer["artifacts"] for answer in self._agents.status())
+        if taken != self._count:
+            raise Failed(f"{taken} artifacts came to {self._count} agents")
+
+    def _cpu(self, step: str, before: float) -> None:
+        """Note what the service took, in all and by agent."""
+        cpu = self._nco.usage().cpu - before
+        self.measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
+
+    @contextlib.contextmanager
+    def _watched(self, step: str) -> Iterator[None]:
+        """Add the packet-ins of the block to those of a step."""
+        if self._watch is None:
+            yield
+            return
+        self._watch.take()
+        yield
+        found, all_of_it = self._watch.take(), self.measured.packets[step]
+        all_of_it.host += found.host
+        all_of_it.controller += found.controller
+        all_of_it.lost += found.lost
+
+
+def _measure(folder: Path, count: int, options: Options) -> Measured:
+    """Measure one number of agents in a new folder."""
+    modules = folder / "modules"
+    padded_modules(modules, (FIRST, SECOND))
+    state = new_state(folder / "state", modules)
+    issue(state, folder / "agents", count)
+    (folder / "logs").mkdir()
+    openflow_port = free_port() if options.with_switch else None
+    _, port = split_endpoint(state.load_config().listen)
+    with contextlib.ExitStack() as stack:
+        watch = None
+        if openflow_port is not None:
+            stack.enter_context(nco_switch.switch(openflow_port))
+        nco = stack.enter_context(running_nco(state, folder / "logs", openflow_port))
+        agents = Agents(port, folder / "agents", count, options.processes)
+        stack.callback(agents.close)
+        if openflow_port is not None:
+            watch = stack.enter_context(contextlib.closing(Watch(openflow_port)))
+        return Bench(nco, agents, watch, options).run()
+
+
+def _check_files(most: int) -> None:
+    """Have room for a connection an agent; raises Failed where the system gives none."""
+    needed = most + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise Failed(
+            f"{most} agents need {needed} open files, the hard limit is {hard}: "
+            f"raise it (`ulimit -Hn {needed}` as root) or measure fewer (--agents)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _plot(rows: Sequence[Row]) -> None:
+    def points(metric: str) -> list[nco_plot.Point]:
+        found = [(int(row.case.split()[0]), row.value) for row in rows if row.metric == metric]
+        return sorted(found)
+
+    nco_plot.draw(RESULTS / "nco.png", points("deploy: confirmed"), points("rotate: confirmed"))
+
+
+def _options(arguments: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(prog="make bench-nco", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--agents", default="250,1000,10000", help="default: %(default)s")
+    parser.add_argument("--runs", type=int, default=3, help="pushes of each (default 3)")
+    parser.add_argument("--only", default=",".join(STEPS), help="default: %(default)s")
+    parser.add_argument("--processes", type=int, default=2, help="of agents (default 2)")
+    parser.add_argument("--group", type=int, default=250, help="hosts of an intent (default 250)")
+    parser.add_argument("--idle", type=float, default=15, help="seconds (default 15)")
+    parser.add_argument("--no-switch", action="store_true", help="the service alone, not as root")
+    found = parser.parse_args(arguments)
+    only = found.only.split(",")
+    if unknown := set(only) - set(STEPS):
+        parser.error(f"--only: {', '.join(sorted(unknown))}: there are {', '.join(STEPS)}")
+    try:
+        agents = [int(count) for count in found.agents.split(",")]
+    except ValueError:
+        parser.error("--agents: numbers with commas between them")
+    if min(agents) < 2:
+        parser.error("--agents: a client and a server are two")
+    with_switch = not found.no_switch and nco_switch.is_possible()
+    if not with_switch:
+        tell("no switch: packet-ins are not measured (that needs root)")
+    return Options(agents, found.runs, only, found.processes, with_switch, found.group, found.idle)
+
+
+def _measure_all(options: Options) -> list[Row]:
+    _check_files(max(options.agents))
+    rows: list[Row] = []
+    for count in options.agents:
+        tell(f"{count} agents")
+        with tempfile.TemporaryDirectory(prefix="l45-bench-") as name:
+            rows += _measure(Path(name), count, options).rows(f"{count} agents")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write `bench/results/nco.json` and `nco.png`."""
+    options = _options(arguments)
+    try:
+        rows = _measure_all(options)
+    except (Failed, OpenVSwitchError, TestbedError, OSError) as error:
+        print(f"bench-nco: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench-nco: given up; nothing was written", file=sys.stderr)
+        return 130
+    publish("nco", "The NCO with emulated agents, medians", rows)
+    _plot(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
