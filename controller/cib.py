@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address
 from typing import Any
 
 from sqlalchemy import JSON, Enum, ForeignKey, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from controller.database import Base, Database
+from controller.endpoints import is_usable
 from controller.intent import Intent
 from controller.phases import OVER, Phase, checked
 from controller.plan import HostFacts, Plan, Planned, Platform, Side
@@ -43,7 +43,7 @@ class HostRow(Base):
 
     def describe(self, hello: Hello) -> None:
         """Take over what the agent says of the host."""
-        self.addresses = [address for address in hello.addresses if _is_ipv4(address)]
+        self.addresses = [address for address in hello.addresses if is_usable(address)]
         self.kernel = hello.kernel
         self.boot_id = hello.boot_id
         self.tap = hello.tap
@@ -337,11 +337,3 @@ def _customization_row(position: int, planned: Planned) -> CustomizationRow:
         key=planned.key,
         digest=planned.digest,
     )
-
-
-def _is_ipv4(text: str) -> bool:
-    try:
-        IPv4Address(text)
-    except ValueError:
-        return False
-    return True

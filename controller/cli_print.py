@@ -23,7 +23,7 @@ from controller.api import (
 )
 from controller.intent import Client, Server
 from controller.phases import Phase
-from wire.match import Match
+from wire.match import Match, Prefix
 
 STYLES = {Phase.ACTIVE: "green", Phase.FAILED: "red", Phase.GONE: "green"}
 WIDE = 200
@@ -206,16 +206,27 @@ def match_text(match: Match) -> str:
     words += [f"thread {match.thread}"] if match.thread else []
     words += [f"of {match.executable}"] if match.executable else []
     words += [f"of uid {match.uid}"] if match.uid is not None else []
-    words += [f"local port {match.local_port}"] if match.local_port else []
-    if match.remote:
-        remote = str(match.remote).removesuffix("/32")
-        words.append(f"to {remote}" + (f":{match.remote_port}" if match.remote_port else ""))
+    if match.local or match.local_port:
+        words.append("local " + _addresses(match.local, match.local_port, match.local_port_last))
+    if match.remote or match.remote_port:
+        words.append("to " + _addresses(match.remote, match.remote_port, match.remote_port_last))
     return " ".join(words)
+
+
+def _addresses(prefix: Prefix | None, first: int | None, last: int | None) -> str:
+    """Return a prefix and ports as one word, or `port` and the ports where any address will do."""
+    ports = "" if first is None else f"{first}" if last is None else f"{first}-{last}"
+    if prefix is None:
+        return f"port {ports}"
+    whole = str(prefix).removesuffix(f"/{prefix.max_prefixlen}")
+    if not ports:
+        return whole
+    return f"[{whole}]:{ports}" if prefix.version == 6 else f"{whole}:{ports}"
 
 
 def endpoint(end: Client | Server) -> str:
     """Return an endpoint as the command line takes it."""
-    return f"{end.host}:{end.process}" if end.process else end.host
+    return f"{end.where}:{end.process}" if end.process else end.where
 
 
 def _cell(text: str, style: str = "") -> Text:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from controller.artifacts import ArtifactStore
 from controller.cib import Cib, HostRow, IntentRow
+from controller.deconflict import check_flows
 from controller.errors import Conflict, NotFound
 from controller.history import History
 from controller.intent import Intent
@@ -242,15 +243,18 @@ class Orchestrator:
             row for row in self.cib.intents() if row.name != intent.name and row.phase not in OVER
         ]
         customizations = [c.planned() for row in others for c in row.customizations]
+        hosts = self._facts(customizations)
         plan = make_plan(
             intent,
             self.modules.manifest(intent.module),
-            self._facts(customizations),
+            hosts,
             uid,
             epoch=self.cib.next_epoch(intent.module),
             lacking=self._lacking,
         )
         check_room(plan, customizations)
+        addresses = {name: facts.addresses for name, facts in hosts.items()}
+        check_flows(plan, customizations, self.modules.manifest, addresses)
         check_mirrors(plan, sum(len(row.mirrors_spec) for row in others))
         return plan
 

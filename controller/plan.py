@@ -1,7 +1,9 @@
 """From an intent and facts about hosts to customizations; pure logic, no clock and no I/O.
 
-A plan is made once, when the intent is applied, and kept: a host whose address changes later does
-not silently change what an intent means.
+Which hosts are meant stands in `controller.endpoints`, which tap runs the code in
+`controller.platforms`. A plan is made when the intent is applied, and again when hosts come and
+go: `changes` tells what is new in it then. Whether two plans get on stands in
+`controller.deconflict`.
 """
 
 from __future__ import annotations
@@ -9,50 +11,34 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_network
 
+from controller.endpoints import (
+    ServerPlace,
+    address_of,
+    facts_of,
+    families,
+    family,
+    members,
+    server_places,
+)
 from controller.errors import Conflict, Invalid
-from controller.intent import Client, Intent, Server
+from controller.facts import HostFacts, Platform, Side
+from controller.intent import Client, Endpoint, Intent, Server
+from controller.platforms import Lacking, NoTap, choose
+from controller.policy import Policy, endpoint_breach
 from controller.switch_link import MAX_MIRRORS, Mirror
-from wire.manifest import Manifest, ManifestError, pack_parameters
-from wire.match import Match, Port, Transport
+from wire.manifest import Manifest, ManifestError, Role, pack_parameters
+from wire.match import Match, Prefix
 from wire.messages import KEY_SIZE, MAX_CUSTOMIZATIONS, TOKEN_SIZE, Target
 
-BUILDABLE: tuple[Target, ...] = ("bpf", "kmod")
-"""Targets that the NCO can compile for."""
-
-Side = Literal["client", "server"]
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """What the planner needs to know of a host, as its agent said it last."""
-
-    name: str
-    addresses: tuple[str, ...]
-    targets: tuple[Target, ...]
-    """What its taps run, the preferred first."""
-    tap_error: str | None = None
-    """Why other taps cannot run there."""
-    kernel: str = ""
-    """Its kernel's release."""
-    settled: Mapping[Transport, Target] = field(default_factory=dict)
-    """Which tap has its sockets of a transport already: two on one socket cannot be."""
-
-
-@dataclass(frozen=True, order=True)
-class Platform:
-    """What code is compiled for."""
-
-    target: Target
-    kernel: str | None = None
-    """The kernel release, for `kmod`; None where one artifact serves all."""
-
-    def __str__(self) -> str:
-        return f"{self.target} {self.kernel}" if self.kernel else self.target
+__all__ = [
+    "Changes", "HostFacts", "Plan", "Planned", "Platform", "Side", "Skipped",
+    "changes", "check_mirrors", "check_room", "make_plan",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,11 +74,21 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A host that an intent means and leaves out."""
+
+    host: str
+    side: Side
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that an intent makes."""
 
     customizations: tuple[Planned, ...]
     mirrors: tuple[Mirror, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def make_plan(
@@ -102,102 +98,307 @@ def make_plan(
     uid: uuid.UUID,
     *,
     epoch: int = 0,
-    lacking: Callable[[Platform], str | None] = lambda _: None,
+    lacking: Lacking = lambda _: None,
     random: Callable[[int], bytes] = secrets.token_bytes,
+    policy: Policy = Policy(),  # noqa: B008 - it cannot be changed
+    running: bool = False,
 ) -> Plan:
-    """Return the plan of `intent`; the servers stand before the clients.
+    """Return the plan of `intent` for these hosts; the servers stand before the clients.
 
     `uid` names this deployment: identifiers of customizations are derived from it, so they are
     the same each time, and an intent that is applied anew gets new ones. `epoch` is its number
     among the deployments of a module for streams; `lacking` says why nothing can be compiled for
-    a platform. Raises Invalid.
+    a platform. Of an intent that is `running` a host that cannot take part is skipped whatever
+    the intent says, and it may be that nobody is left. Raises Invalid.
     """
-    port = intent.port or manifest.match.server_port
-    if port is None:
-        raise Invalid(f"module {manifest.name} has no port of its own: the intent must say `port`")
-    try:
-        parameters = pack_parameters(manifest, intent.parameters)
-    except ManifestError as error:
-        raise Invalid(str(error)) from error
-    addresses = [_address(_facts(hosts, server.host), server.address) for server in intent.servers]
+    planner = _Planner(intent, manifest, hosts, lacking, policy, running=running)
+    servers = planner.servers()
+    sockets = [one for _, share in servers for one in share]
+    places = [place for place, _ in servers]
+    sockets += planner.client_sockets(places)
+    if not running:
+        planner.check_anybody(sockets)
     streams = manifest.transport == "tcp"
-    common = Planned(
-        id="",
-        intent=intent.name,
-        host="",
-        side="server",
-        module=manifest.name,
-        platform=Platform("user"),
-        match=Match(transport=manifest.transport),
-        priority=intent.priority,
-        parameters=parameters,
-        receives=False,
-        sends=False,
-        epoch=epoch if streams else 0,
-        token=random(TOKEN_SIZE) if streams else b"",
-    )
-    customizations = [
-        replace(
-            common,
-            id=uuid.uuid5(uid, f"{side} {host} {match.model_dump_json()}").hex,
-            host=host,
-            side=side,
-            platform=_platform(manifest, match, _facts(hosts, host), lacking),
-            match=match,
-            receives=manifest.client.receive if side == "client" else manifest.server.receive,
-            sends=manifest.client.send if side == "client" else manifest.server.send,
+    token = random(TOKEN_SIZE) if streams else b""
+    customizations = tuple(
+        Planned(
+            id=uuid.uuid5(uid, f"{one.side} {one.host} {one.match.model_dump_json()}").hex,
+            intent=intent.name,
+            host=one.host,
+            side=one.side,
+            module=manifest.name,
+            platform=one.platform,
+            match=one.match,
+            priority=intent.priority,
+            parameters=planner.parameters,
+            receives=one.role.receive,
+            sends=one.role.send,
+            epoch=epoch if streams else 0,
+            token=token,
             key=random(KEY_SIZE),
         )
-        for side, host, match in _matches(intent, manifest, addresses, port)
-    ]
-    return Plan(
-        customizations=tuple(item for item in customizations if item.receives or item.sends),
-        mirrors=_mirrors(intent, manifest, hosts, addresses, port),
+        for one in dict.fromkeys(sockets)
+    )
+    return Plan(customizations, planner.mirrors(places), tuple(dict.fromkeys(planner.skipped)))
+
+
+def roles(intent: Intent, manifest: Manifest) -> dict[Side, Role]:
+    """Return what the module does on each side; raises Invalid where it cannot be swapped."""
+    if not intent.swap_roles:
+        return {"client": manifest.client, "server": manifest.server}
+    if not manifest.swappable:
+        raise Invalid(
+            f"module {manifest.name} does not say that its sides can be swapped (`swappable` in "
+            "its manifest): leave `swap_roles` out"
+        )
+    return {"client": manifest.server, "server": manifest.client}
+
+
+@dataclass(frozen=True)
+class _Sockets:
+    """Which sockets of a host are meant, and what runs for them there."""
+
+    side: Side
+    host: str
+    match: Match
+    platform: Platform
+    role: Role
+
+
+class _Planner:
+    """One intent being planned; what is left out on the way is in `skipped`."""
+
+    def __init__(
+        self,
+        intent: Intent,
+        manifest: Manifest,
+        hosts: Mapping[str, HostFacts],
+        lacking: Lacking,
+        policy: Policy,
+        *,
+        running: bool,
+    ) -> None:
+        self.skipped: list[Skipped] = []
+        self._intent = intent
+        self._manifest = manifest
+        self._hosts = hosts
+        self._lacking = lacking
+        self._policy = policy
+        self._skips = running or intent.no_tap == "skip"
+        self._running = running
+        self._matches: dict[tuple[int, frozenset[int]], list[Match]] = {}
+        self._roles = roles(intent, manifest)
+        port = intent.port or manifest.match.server_port
+        if port is None:
+            raise Invalid(
+                f"module {manifest.name} has no port of its own: the intent must say `port`"
+            )
+        self._port = port
+        try:
+            self.parameters = pack_parameters(manifest, intent.parameters)
+        except ManifestError as error:
+            raise Invalid(str(error)) from error
+        self._check_plain()
+
+    def servers(self) -> list[tuple[ServerPlace, list[_Sockets]]]:
+        """Return the servers that can take part, each with what it gets."""
+        found = []
+        for server in self._intent.servers:
+            allowed = {host.name for host in self._allowed("server", server)}
+            for place in server_places(server, self._hosts):
+                if place.host.name in allowed:
+                    share = self._sockets("server", place.host, self._server_matches(server))
+                    found += [(place, share)] if share is not None else []
+        return found
+
+    def client_sockets(self, servers: Sequence[ServerPlace]) -> list[_Sockets]:
+        """Return what clients get: for each server's address one, if they have the family."""
+        addresses = sorted({address for place in servers for address in place.addresses})
+        found: list[_Sockets] = []
+        for client in self._intent.clients:
+            matches = partial(self._client_matches, client, addresses)
+            for host in self._allowed("client", client):
+                found += self._sockets("client", host, matches(families(host.addresses))) or []
+        return found
+
+    def check_anybody(self, sockets: Sequence[_Sockets]) -> None:
+        """Raise Invalid where a side has nobody, or nobody would do anything."""
+        for side, ends in self._sides():
+            acts = self._roles[side].send or self._roles[side].receive
+            there = {one.host for one in sockets if one.side == side}
+            if any(end.plain for end in ends) or there or not acts:
+                continue
+            where = ", ".join(end.where for end in ends)
+            reasons = "; ".join(dict.fromkeys(s.reason for s in self.skipped if s.side == side))
+            raise Invalid(
+                f"there is no {side} for intent {self._intent.name!r}: "
+                + (reasons or f"no host is {where}; `nco host list` shows labels and addresses")
+            )
+        if not sockets:
+            raise Invalid(f"module {self._manifest.name} does nothing on the sides that have hosts")
+
+    def mirrors(self, servers: Iterable[ServerPlace]) -> tuple[Mirror, ...]:
+        """Return what switches are asked to copy."""
+        if self._intent.middlebox is None:
+            return ()
+        if self._intent.port_last is not None:
+            raise Invalid(
+                "switches copy single ports: leave `port_last` or the middlebox out of the intent"
+            )
+        box = self._intent.middlebox
+        middlebox = address_of(facts_of(self._hosts, box.host), box.address)
+        distinct = sorted({address for place in servers for address in place.addresses})
+        for address in (middlebox, *distinct):
+            if family(address) != 4:
+                raise Invalid(
+                    f"switches copy IPv4 only, {address} is not: say by `address` which of the "
+                    "server's addresses is meant, or leave the middlebox out"
+                )
+        return tuple(
+            Mirror(
+                id=self._intent.name if len(distinct) == 1 else f"{self._intent.name}/{address}",
+                transport=self._manifest.transport,
+                server=address,
+                port=self._port,
+                middlebox=middlebox,
+            )
+            for address in distinct
+        )
+
+    def _sides(self) -> Iterator[tuple[Side, Sequence[Endpoint]]]:
+        yield "server", self._intent.servers
+        yield "client", self._intent.clients
+
+    def _allowed(self, side: Side, end: Endpoint) -> Iterator[HostFacts]:
+        """Yield an endpoint's hosts that the network's policy lets take part."""
+        for host in members(end, self._hosts):
+            rules = self._policy.endpoints
+            breach = endpoint_breach(rules, host.name, host.labels, host.addresses)
+            if breach is None:
+                yield host
+            elif end.host is None or self._running:
+                self.skipped.append(Skipped(host.name, side, breach))
+            else:
+                raise Invalid(f"host {host.name}: {breach}")
+
+    def _sockets(
+        self, side: Side, host: HostFacts, matches: Iterable[Match]
+    ) -> list[_Sockets] | None:
+        """Return what a host gets for these matches, or None where it is skipped."""
+        role = self._roles[side]
+        if not role.send and not role.receive:
+            return []
+        try:
+            return [
+                _Sockets(
+                    side, host.name, match, choose(self._manifest, match, host, self._lacking), role
+                )
+                for match in matches
+            ]
+        except NoTap as reason:
+            if not self._skips:
+                raise
+            self.skipped.append(Skipped(host.name, side, str(reason)))
+            return None
+
+    def _server_matches(self, server: Server) -> list[Match]:
+        """Return which sockets of a server's host are meant."""
+        clients = self._intent.clients
+        peers: list[Prefix | None] = [server.peers]
+        if server.peers is None and all(client.plain for client in clients):
+            peers = [client.prefix for client in clients]
+        return [
+            Match(
+                transport=self._manifest.transport,
+                process=server.process or self._manifest.match.server_process,
+                thread=server.thread,
+                executable=server.executable,
+                uid=server.uid,
+                local_port=self._port,
+                local_port_last=self._intent.port_last,
+                remote=peer,
+            )
+            for peer in peers
+        ]
+
+    def _client_matches(
+        self, client: Client, addresses: Sequence[str], spoken: frozenset[int]
+    ) -> list[Match]:
+        """Return which sockets of a client's host are meant: those that talk to the servers.
+
+        Many hosts are alike, so what was made for one is kept for the next.
+        """
+        key = (self._intent.clients.index(client), spoken)
+        if key not in self._matches:
+            known = spoken & families(addresses)
+            remotes = [ip_network(a) for a in addresses if not known or family(a) in known]
+            plain = [s.prefix for s in self._intent.servers if s.plain and s.prefix]
+            self._matches[key] = [
+                self._client_match(client, remote) for remote in [*remotes, *plain]
+            ]
+        return self._matches[key]
+
+    def _client_match(self, client: Client, remote: Prefix) -> Match:
+        """Return which sockets of a client's host are meant: those that talk to one server."""
+        return Match(
+            transport=self._manifest.transport,
+            process=client.process or self._manifest.match.client_process,
+            thread=client.thread,
+            executable=client.executable,
+            uid=client.uid,
+            local=client.local,
+            local_port=client.local_port,
+            local_port_last=client.local_port_last,
+            remote=remote,
+            remote_port=self._port,
+            remote_port_last=self._intent.port_last,
+        )
+
+    def _check_plain(self) -> None:
+        """Refuse plain peers that would be sent what nobody undoes there.
+
+        The answering side customizes only towards a peer that it has heard customized, so plain
+        clients are safe wherever clients would send a wire form themselves.
+        """
+        client, server = self._roles["client"], self._roles["server"]
+        unsafe: list[tuple[Sequence[Endpoint], bool]] = [
+            (self._intent.servers, client.send),
+            (self._intent.clients, server.send and not client.send),
+        ]
+        for ends, is_sent in unsafe:
+            for end in ends:
+                if end.plain and is_sent and self._manifest.wire is not None:
+                    raise Invalid(
+                        f"{end.prefix} is plain, and module {self._manifest.name} would send its "
+                        "wire form there, where no agent restores it: leave `plain` out"
+                    )
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a new plan of a running intent changes."""
+
+    added: tuple[Planned, ...]
+    removed: tuple[Planned, ...]
+    kept: tuple[Planned, ...]
+    """As they are running, not as they were planned anew."""
+
+
+def changes(running: Iterable[Planned], plan: Plan) -> Changes:
+    """Compare what runs with a new plan; the same host, side and match are the same thing."""
+    before = {(one.host, one.side, one.match): one for one in running}
+    after = {(one.host, one.side, one.match): one for one in plan.customizations}
+    return Changes(
+        added=tuple(one for key, one in after.items() if key not in before),
+        removed=tuple(one for key, one in before.items() if key not in after),
+        kept=tuple(one for key, one in before.items() if key in after),
     )
 
 
-def _matches(
-    intent: Intent, manifest: Manifest, addresses: Sequence[str], port: Port
-) -> list[tuple[Side, str, Match]]:
-    """Return which sockets of which hosts are meant."""
-    servers: list[tuple[Side, str, Match]] = [
-        ("server", server.host, server_match(server, manifest, port)) for server in intent.servers
-    ]
-    return servers + [
-        ("client", client.host, client_match(client, manifest, address, port))
-        for client in intent.clients
-        for address in sorted(set(addresses))
-    ]
+def check_room(plan: Plan, others: Iterable[Planned]) -> None:
+    """Refuse a plan that a host has no room for; `others` are customizations that stay there.
 
-
-def server_match(server: Server, manifest: Manifest, port: Port) -> Match:
-    """Return which sockets of a server's host are meant."""
-    return Match(
-        transport=manifest.transport,
-        process=server.process or manifest.match.server_process,
-        executable=server.executable,
-        uid=server.uid,
-        local_port=port,
-    )
-
-
-def client_match(client: Client, manifest: Manifest, address: str, port: Port) -> Match:
-    """Return which sockets of a client's host are meant: those that talk to one server."""
-    return Match(
-        transport=manifest.transport,
-        process=client.process or manifest.match.client_process,
-        thread=client.thread,
-        executable=client.executable,
-        uid=client.uid,
-        remote=IPv4Network(address),
-        remote_port=port,
-    )
-
-
-def check_room(plan: Plan, others: Sequence[Planned]) -> None:
-    """Refuse a plan that a host has no room for, or that no order separates from another intent.
-
-    `others` are the customizations of all other intents. Raises Conflict, naming both intents.
+    Raises Conflict.
     """
     used = Counter(item.host for item in (*plan.customizations, *others))
     for item in plan.customizations:
@@ -206,13 +407,6 @@ def check_room(plan: Plan, others: Sequence[Planned]) -> None:
                 f"host {item.host} would have {used[item.host]} customizations, at most "
                 f"{MAX_CUSTOMIZATIONS} are possible: revoke one there or name fewer endpoints"
             )
-        for other in others:
-            if other.host == item.host and _unordered(item, other):
-                raise Conflict(
-                    f"intents {item.intent!r} and {other.intent!r} would both act on one flow of "
-                    f"host {item.host}: revoke one, let them match different processes, or say in "
-                    "the file of one of them which acts first (`priority = 50`; default 100)"
-                )
 
 
 def check_mirrors(plan: Plan, others: int) -> None:
@@ -223,115 +417,3 @@ def check_mirrors(plan: Plan, others: int) -> None:
             f"all intents together would have {total} mirrors, at most {MAX_MIRRORS} are "
             "possible: revoke one that has a middlebox, or name fewer servers"
         )
-
-
-def _unordered(one: Planned, other: Planned) -> bool:
-    return one.priority == other.priority and overlap(one.match, other.match)
-
-
-def overlap(one: Match, other: Match) -> bool:
-    """Whether one socket could be matched by both."""
-    if one.transport != other.transport:
-        return False
-    exact = ("thread", "process", "executable", "uid")
-    pairs = [(getattr(one, name), getattr(other, name)) for name in exact]
-    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
-        return False
-    ports = ((one.local_ports, other.local_ports), (one.remote_ports, other.remote_ports))
-    if any(not range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in ports):
-        return False
-    prefixes = ((one.local, other.local), (one.remote, other.remote))
-    return all(a is None or b is None or _meet(a, b) for a, b in prefixes)
-
-
-def _meet(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
-    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
-        return one.overlaps(other)
-    if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):
-        return one.overlaps(other)
-    return False
-
-
-def _facts(hosts: Mapping[str, HostFacts], name: str) -> HostFacts:
-    if name not in hosts:
-        raise Invalid(
-            f"there is no host {name!r}; hosts whose agent has connected: "
-            f"{', '.join(sorted(hosts)) or 'none yet'}"
-        )
-    return hosts[name]
-
-
-def _address(facts: HostFacts, wanted: IPv4Address | None) -> str:
-    have = ", ".join(facts.addresses) or "none"
-    if wanted is not None:
-        if str(wanted) not in facts.addresses:
-            raise Invalid(f"host {facts.name} does not have address {wanted}; it has: {have}")
-        return str(wanted)
-    if len(facts.addresses) != 1:
-        raise Invalid(f"host {facts.name} has no single address ({have}): say which by `address`")
-    return facts.addresses[0]
-
-
-def _platform(
-    manifest: Manifest,
-    match: Match,
-    facts: HostFacts,
-    lacking: Callable[[Platform], str | None],
-) -> Platform:
-    """Return what a module is compiled for there: what the host prefers of what can be built."""
-    settled = facts.settled.get(manifest.transport)
-    reasons = []
-    for target in facts.targets:
-        if target in manifest.targets and target in BUILDABLE and settled in (None, target):
-            platform = Platform(target, facts.kernel if target == "kmod" else None)
-            beyond = match.beyond_bpf if target == "bpf" else None
-            reason = f"the bpf tap has no {beyond}" if beyond else lacking(platform)
-            if reason is None:
-                return platform
-            reasons.append(reason)
-    if reasons:
-        raise Invalid(f"module {manifest.name} on host {facts.name}: {'; '.join(reasons)}")
-    buildable = set(manifest.targets) & set(BUILDABLE)
-    if not buildable:
-        raise Invalid(
-            f"module {manifest.name} cannot be deployed: its targets are "
-            f"{_listed(manifest.targets)}, hosts run {_listed(BUILDABLE)}"
-        )
-    if settled and buildable & set(facts.targets):
-        raise Invalid(
-            f"module {manifest.name} cannot run on host {facts.name} beside what is there: the "
-            f"{settled} tap has its {manifest.transport} sockets, and the module can be built for "
-            f"{_listed(buildable)}: revoke the others first"
-        )
-    raise Invalid(
-        f"module {manifest.name} cannot run on host {facts.name}: it can be built for "
-        f"{_listed(buildable)}, the host runs "
-        f"{_listed(facts.targets)}" + (f" ({facts.tap_error})" if facts.tap_error else "")
-    )
-
-
-def _listed(targets: Iterable[str]) -> str:
-    return ", ".join(sorted(targets)) or "nothing"
-
-
-def _mirrors(
-    intent: Intent,
-    manifest: Manifest,
-    hosts: Mapping[str, HostFacts],
-    addresses: Sequence[str],
-    port: Port,
-) -> tuple[Mirror, ...]:
-    if intent.middlebox is None:
-        return ()
-    box = _facts(hosts, intent.middlebox.host)
-    distinct = sorted(set(addresses))
-    return tuple(
-        Mirror(
-            id=intent.name if len(distinct) == 1 else f"{intent.name}/{address}",
-            transport=manifest.transport,
-            server=address,
-            port=port,
-            middlebox=_address(box, intent.middlebox.address),
-        )
-        for address in distinct
-    )

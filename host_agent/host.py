@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +15,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from wire.identity import Credentials, IdentityError
 from wire.messages import HostName
+
+IFA_F_TEMPORARY, IFA_F_DADFAILED = 0x01, 0x08
+"""Flags of an address (linux/if_addr.h); of an IPv4 address the first means "secondary"."""
 
 MAX_ADDRESSES = 64
 """`Hello.addresses` takes no more."""
@@ -52,14 +55,27 @@ def kernel_release() -> str:
 
 
 def addresses() -> list[str]:
-    """Return the IPv4 addresses of this network namespace, without loopback.
+    """Return the IPv4 and IPv6 addresses of this network namespace that others can use.
 
-    Blocks for a moment (netlink); must not be called in an event loop, pyroute2 runs one itself.
-    Raises OSError.
+    Those that change by themselves (IPv6 privacy extensions, RFC 8981) and those that another host
+    has are left out. Blocks for a moment (netlink); must not be called in an event loop, pyroute2
+    runs one itself. Raises OSError.
     """
     try:
         with IPRoute() as netlink:
-            found = [one.get("IFA_ADDRESS") for one in netlink.get_addr(family=socket.AF_INET)]
+            found = [
+                (ip_address(one.get("IFA_ADDRESS")), one.get("IFA_FLAGS") or 0)
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for one in netlink.get_addr(family=family)
+            ]
     except NetlinkError as error:  # an interface changed meanwhile, say
         raise OSError(f"cannot read this host's addresses: {error}") from error
-    return [a for a in found if not IPv4Address(a).is_loopback][:MAX_ADDRESSES]
+    usable = [str(address) for address, flags in found if is_usable(address, flags)]
+    return usable[:MAX_ADDRESSES]
+
+
+def is_usable(address: IPv4Address | IPv6Address, flags: int) -> bool:
+    """Whether an address with these flags is one to be reached by."""
+    if address.version == 6 and flags & (IFA_F_TEMPORARY | IFA_F_DADFAILED):
+        return False
+    return not (address.is_loopback or address.is_link_local)

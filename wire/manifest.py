@@ -195,6 +195,8 @@ class Manifest(_Part):
     parameters: Annotated[list[Parameter], Field(alias="parameter")] = []
     client: Role
     server: Role
+    swappable: bool = False
+    """Whether an intent may have clients do what servers do here, and the reverse."""
     match: DefaultMatch = DefaultMatch()
     wire: WireFormat | None = None
     """None, for streams only: the module leaves no trace on the wire."""

@@ -85,18 +85,20 @@ class Match(BaseModel):
 
     @model_validator(mode="after")
     def _ranges(self) -> Match:
-        for first, last in (
-            (self.local_port, self.local_port_last),
-            (self.remote_port, self.remote_port_last),
-        ):
-            if last is not None and (first is None or last < first):
-                raise ValueError(f"a range of ports ends with {last} and begins with {first}")
+        check_range(self.local_port, self.local_port_last)
+        check_range(self.remote_port, self.remote_port_last)
         return self
 
     @model_serializer(mode="wrap")
     def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not asked for: an end that knows less fields takes the rest."""
         return {name: value for name, value in dump(self).items() if value is not None}
+
+
+def check_range(first: int | None, last: int | None) -> None:
+    """Raise ValueError where a range of ports ends with `last` and does not begin before it."""
+    if last is not None and (first is None or last < first):
+        raise ValueError(f"a range of ports ends with {last} and begins with {first}")
 
 
 def _ports(first: int | None, last: int | None) -> range:

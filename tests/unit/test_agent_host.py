@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -34,5 +35,18 @@ def test_this_boot_has_an_id_and_a_release() -> None:
     assert host.kernel_release()[0].isdigit()
 
 
-def test_loopback_is_no_address_of_the_host() -> None:
-    assert not [address for address in host.addresses() if address.startswith("127.")]
+def test_addresses_that_others_cannot_use_are_not_told() -> None:
+    assert not [
+        a for a in host.addresses() if a.startswith(("127.", "169.254.", "fe80")) or a == "::1"
+    ]
+    for text, flags, usable in (
+        ("10.0.0.1", 0, True),
+        ("10.0.0.1", host.IFA_F_TEMPORARY, True),
+        ("2001:db8::1", 0x80, True),
+        ("2001:db8::1", host.IFA_F_TEMPORARY, False),
+        ("2001:db8::1", host.IFA_F_DADFAILED, False),
+        ("fe80::1", 0, False),
+        ("169.254.1.1", 0, False),
+        ("::1", 0, False),
+    ):
+        assert host.is_usable(ip_address(text), flags) == usable

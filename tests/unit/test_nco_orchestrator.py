@@ -339,7 +339,7 @@ def test_a_failed_transaction_leaves_everything_as_it_was(world: World) -> None:
 
 
 def test_addresses_that_are_none_are_not_believed(world: World) -> None:
-    addresses = ["10.0.0.0/8", "x", "10.10.0.77", "::1"]
+    addresses = ["10.0.0.0/8", "x", "10.10.0.77", "::1", "2001:db8::7", "fe80::1", "2001:DB8::8"]
     hello = world.hosts["h1"].hello().model_copy(update={"addresses": addresses})
     world.nco.connected(world.hosts["h1"], hello.model_copy(update={"host": "odd"}))
-    assert world.cib.hosts()["odd"].facts().addresses == ("10.10.0.77",)
+    assert world.cib.hosts()["odd"].facts().addresses == ("10.10.0.77", "2001:db8::7")

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from controller.errors import Conflict, Invalid
 from controller.intent import Intent, load
-from controller.plan import HostFacts, Plan, check_room, make_plan, overlap
+from controller.plan import HostFacts, Plan, Skipped, changes, check_room, make_plan
+from controller.policy import Policy
 from tests.unit.nco_kit import MANIFEST, intent, make_module
 from wire.manifest import Manifest
 from wire.manifest import load as load_manifest
@@ -155,55 +154,6 @@ def test_a_host_has_only_so_much_room(manifest: Manifest) -> None:
         check_room(planned(manifest, port=99), others)
 
 
-def test_intents_on_one_flow_need_an_order(manifest: Manifest) -> None:
-    mine = planned(manifest, name="mine")
-    theirs = planned(manifest, name="theirs").customizations
-    with pytest.raises(Conflict, match="'mine' and 'theirs'"):
-        check_room(mine, theirs)
-    check_room(planned(manifest, name="mine", priority=5), theirs)
-    other_process = {"client": [{"host": "h1", "process": "curl"}]}
-    check_room(planned(manifest, **other_process, server=[{"host": "h2"}]), theirs)
-
-
-fields = st.fixed_dictionaries(
-    {"transport": st.sampled_from(["udp", "tcp"])},
-    optional={
-        "thread": st.sampled_from(["a", "b"]),
-        "process": st.sampled_from(["a", "b"]),
-        "local_port": st.sampled_from([1, 2]),
-        "remote_port": st.sampled_from([1, 2]),
-        "remote": st.sampled_from(["10.0.0.0/24", "10.0.0.1/32", "10.0.1.0/24", "0.0.0.0/0"]),
-    },
-)
-
-
-@given(fields, fields)
-def test_matches_overlap_when_one_socket_could_be_both(
-    one: dict[str, Any], other: dict[str, Any]
-) -> None:
-    """Against the definition: try every socket there can be over these few values."""
-    sockets = [
-        (transport, thread, process, local_port, remote_port, remote)
-        for transport in ("udp", "tcp")
-        for thread in "ab"
-        for process in "ab"
-        for local_port in (1, 2)
-        for remote_port in (1, 2)
-        for remote in ("10.0.0.1", "10.0.0.2", "10.0.1.1")
-    ]
-
-    def matches(said: dict[str, Any], socket: tuple[Any, ...]) -> bool:
-        names = ("transport", "thread", "process", "local_port", "remote_port")
-        exact = all(
-            said.get(name, value) == value for name, value in zip(names, socket, strict=False)
-        )
-        prefix = IPv4Network(said.get("remote", "0.0.0.0/0"))
-        return exact and IPv4Network(socket[5]).subnet_of(prefix)
-
-    expected = any(matches(one, s) and matches(other, s) for s in sockets)
-    assert overlap(Match.model_validate(one), Match.model_validate(other)) == expected
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -218,6 +168,30 @@ def test_matches_overlap_when_one_socket_could_be_both(
         {"module": "Bad-Name"},
         {"middlebox": {"host": "mb", "mode": "inline"}},
         {"unknown": 1},
+        {"client": [{"process": "dig"}]},
+        {"client": [{"host": "h1", "label": "site=B"}]},
+        {"client": [{"label": "site"}]},
+        {"client": [{"prefix": "10.0.0.1/8"}]},
+        {"client": [{"host": "h1", "plain": True}]},
+        {"client": [{"prefix": "10.0.0.0/8", "plain": True, "process": "dig"}]},
+        {"client": [{"host": "h1", "local_port": 9, "local_port_last": 8}]},
+        {
+            "client": [{"prefix": "10.0.0.0/8", "plain": True}],
+            "server": [{"prefix": "10.0.0.0/8", "plain": True}],
+        },
+        {"server": [{"label": "site=B", "address": "10.0.0.1"}]},
+        {"port_last": 9},
+        {"port": 9, "port_last": 8},
+        {"parameters": {"limit": "3"}},
+        {"parameters": {"limit": True}},
+        {"parameters": {"limit": 1.5}},
+        {"no_tap": "any"},
+        {"security": {"challenge_every": "often"}},
+        {"security": {"challenge_every": 0}},
+        {"security": {"on_failure": "shrug"}},
+        {"rotation": {"every": "1h"}},
+        {"rotation": {"modules": ["idle"]}},
+        {"rotation": {"modules": ["other"], "parameters": {"third": {}}}},
     ],
 )
 def test_bad_intents_do_not_pass(changes: dict[str, Any]) -> None:
@@ -243,3 +217,162 @@ def test_the_file_form(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(Invalid, match=r"tag\.toml"):
             load(file)
+
+
+SITES = {
+    "a1": HostFacts("a1", ("10.1.0.1", "2001:db8:1::1"), BPF, labels=frozenset({"site=A"})),
+    "a2": HostFacts("a2", ("10.1.0.2",), BPF, labels=frozenset({"site=A", "role=web"})),
+    "b1": HostFacts("b1", ("10.2.0.1", "2001:db8:2::1"), BPF, labels=frozenset({"site=B"})),
+    "b2": HostFacts("b2", ("10.2.0.2",), (), "no BTF", labels=frozenset({"site=B"})),
+}
+LABELS: dict[str, Any] = {"client": [{"label": "site=A"}], "server": [{"host": "b1"}]}
+
+
+def plan_of(
+    manifest: Manifest,
+    hosts: dict[str, HostFacts] = SITES,
+    *,
+    policy: Policy = Policy(),  # noqa: B008 - it cannot be changed
+    running: bool = False,
+    **said: Any,  # noqa: ANN401
+) -> Plan:
+    wanted = Intent.model_validate(intent(**said))
+    return make_plan(wanted, manifest, hosts, UID, policy=policy, running=running)
+
+
+def who(plan: Plan, side: str) -> list[str]:
+    return [f"{c.host} {c.match.remote}" for c in plan.customizations if c.side == side]
+
+
+@pytest.fixture
+def any_family(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """A manifest, and a bpf tap that matches addresses of both families."""
+    monkeypatch.setattr(Match, "beyond_bpf", None)
+    return manifest
+
+
+def test_clients_get_one_for_each_family_that_they_speak(any_family: Manifest) -> None:
+    plan = plan_of(any_family, **LABELS)
+    assert who(plan, "client") == ["a1 10.2.0.1/32", "a1 2001:db8:2::1/128", "a2 10.2.0.1/32"]
+    assert who(plan, "server") == ["b1 None"]
+
+
+def test_a_label_may_be_several_and_a_prefix_means_whose_address_is_in_it(
+    any_family: Manifest,
+) -> None:
+    both = [{"label": ["site=A", "role=web"]}]
+    assert who(plan_of(any_family, **{**LABELS, "client": both}), "client") == ["a2 10.2.0.1/32"]
+    inside = {"client": [{"prefix": "10.1.0.0/31"}], "server": [{"prefix": "2001:db8:2::/48"}]}
+    plan = plan_of(any_family, **inside)
+    assert who(plan, "client") == ["a1 2001:db8:2::1/128"]
+
+
+def test_endpoints_that_mean_the_same_host_are_one(any_family: Manifest) -> None:
+    twice = [{"label": "site=A"}, {"host": "a2"}, {"prefix": "10.1.0.2/32"}]
+    plan = plan_of(any_family, **{**LABELS, "client": twice})
+    assert len(who(plan, "client")) == 3
+    assert len({c.id for c in plan.customizations}) == len(plan.customizations)
+
+
+def test_a_label_that_nobody_has_is_refused_but_of_a_running_intent(manifest: Manifest) -> None:
+    nobody = {**LABELS, "client": [{"label": "site=C"}]}
+    with pytest.raises(Invalid, match="no host is site=C"):
+        plan_of(manifest, **nobody)
+    assert who(plan_of(manifest, running=True, **nobody), "client") == []
+
+
+def test_hosts_without_a_fitting_tap_refuse_the_intent_or_are_left_out(manifest: Manifest) -> None:
+    ends: dict[str, Any] = {"client": [{"host": "a2"}], "server": [{"label": "site=B"}]}
+    ends["client"] = [{"host": "a2"}]
+    with pytest.raises(Invalid, match="no BTF"):
+        plan_of(manifest, **ends)
+    plan = plan_of(manifest, **ends, no_tap="skip")
+    assert who(plan, "server") == ["b1 None"]
+    assert who(plan, "client") == ["a2 10.2.0.1/32"], "nobody sends to a server that was left out"
+    (left_out,) = plan.skipped
+    assert (left_out.host, left_out.side) == ("b2", "server")
+    assert "no BTF" in left_out.reason
+    assert plan_of(manifest, **ends, running=True).skipped == plan.skipped
+    with pytest.raises(Invalid, match=r"there is no server for intent 'tag'.*no BTF"):
+        plan_of(manifest, client=[{"host": "a2"}], server=[{"host": "b2"}], no_tap="skip")
+
+
+def test_where_a_module_does_nothing_no_tap_is_needed(manifest: Manifest) -> None:
+    limit = load_manifest(MODULES / "rate_limit" / "manifest.toml")
+    hosts = {
+        "a2": HostFacts("a2", ("10.1.0.2",), ()),
+        "b1": HostFacts("b1", ("10.2.0.1",), ("kmod",), kernel="6.1.0"),
+    }
+    ends = {"client": [{"host": "a2"}], "server": [{"host": "b1"}], "port": 80}
+    (only,) = plan_of(limit, hosts, **ends).customizations
+    assert (only.host, only.side, only.sends) == ("b1", "server", True)
+    with pytest.raises(Invalid, match="the host runs nothing"):
+        plan_of(limit, hosts, **ends, swap_roles=True)
+    turned = {"client": [{"host": "b1"}], "server": [{"host": "a2"}], "port": 80}
+    (only,) = plan_of(limit, hosts, **turned, swap_roles=True).customizations
+    assert (only.host, only.side, str(only.match.remote)) == ("b1", "client", "10.1.0.2/32")
+
+
+def test_sides_are_swapped_only_where_the_manifest_says_so(manifest: Manifest) -> None:
+    with pytest.raises(Invalid, match="swappable"):
+        plan_of(manifest, **LABELS, swap_roles=True)
+
+
+def test_plain_peers_have_no_agent_and_get_nothing_that_they_could_not_read(
+    any_family: Manifest,
+) -> None:
+    plain = [{"prefix": "192.0.2.0/24", "plain": True}]
+    with pytest.raises(Invalid, match="no agent restores it"):
+        plan_of(any_family, client=[{"host": "a2"}], server=plain)
+    (only,) = plan_of(any_family, client=plain, server=[{"host": "b1"}]).customizations
+    assert (only.host, only.side, str(only.match.remote)) == ("b1", "server", "192.0.2.0/24")
+    limit = load_manifest(MODULES / "rate_limit" / "manifest.toml")
+    hosts = {"b1": HostFacts("b1", ("10.2.0.1",), ("kmod",), kernel="6.1.0")}
+    ends = {"client": [{"host": "b1"}], "server": plain, "port": 80, "swap_roles": True}
+    (only,) = plan_of(limit, hosts, **ends).customizations
+    assert (only.side, str(only.match.remote)) == ("client", "192.0.2.0/24")
+
+
+def test_all_of_a_match_is_in_the_customizations(manifest: Manifest) -> None:
+    hosts = {
+        name: HostFacts(name, (address,), ("kmod",), kernel="6.1.0")
+        for name, address in (("c", "10.0.0.1"), ("s", "10.0.0.2"))
+    }
+    kmod = manifest.model_copy(update={"targets": ["kmod"]})
+    client = {"thread": "t", "process": "p", "executable": "/bin/p", "uid": 0,
+              "local": "10.0.0.0/24", "local_port": 1000, "local_port_last": 2000}  # fmt: skip
+    server = {"thread": "u", "process": "q", "executable": "/bin/q", "uid": 9}
+    plan = plan_of(
+        kmod, hosts, port=80, port_last=89,
+        client=[{"host": "c", **client}],
+        server=[{"host": "s", **server, "peers": "10.0.0.0/16"}],
+    )  # fmt: skip
+    at_server, at_client = plan.customizations
+    assert at_client.match == Match.model_validate(
+        {"transport": "udp", **client, "remote": "10.0.0.2/32", "remote_port": 80,
+         "remote_port_last": 89}
+    )  # fmt: skip
+    assert at_server.match == Match.model_validate(
+        {"transport": "udp", **server, "remote": "10.0.0.0/16", "local_port": 80,
+         "local_port_last": 89}
+    )  # fmt: skip
+
+
+def test_the_policy_keeps_intents_off_hosts(manifest: Manifest) -> None:
+    policy = Policy.model_validate({"endpoints": {"deny": ["a1"]}})
+    plan = plan_of(manifest, policy=policy, **LABELS)
+    assert {c.host for c in plan.customizations if c.side == "client"} == {"a2"}
+    assert plan.skipped == (Skipped("a1", "client", "the network's policy keeps intents off a1"),)
+    with pytest.raises(Invalid, match="host a1: the network's policy keeps intents off a1"):
+        plan_of(manifest, policy=policy, **{**LABELS, "client": [{"host": "a1"}]})
+
+
+def test_what_is_new_in_a_plan(any_family: Manifest) -> None:
+    less = {name: facts for name, facts in SITES.items() if name != "a1"}
+    running = plan_of(any_family, less, **LABELS).customizations
+    new = changes(running, plan_of(any_family, **LABELS))
+    assert [c.host for c in new.added] == ["a1", "a1"]
+    assert new.removed == ()
+    assert set(new.kept) == set(running)
+    back = changes((*new.kept, *new.added), plan_of(any_family, less, **LABELS))
+    assert (back.added, len(back.removed)) == ((), 2)

@@ -148,7 +148,11 @@ def test_conflicts_are_refused(service: Service, agents: dict[str, Agent]) -> No
     rival = put(service, intent("rival"))
     assert rival.status_code == 409
     assert "'rival' and 'tag'" in rival.json()["detail"]
-    assert put(service, intent("ordered", priority=50)).status_code == 201
+    assert "for example, udp 10.10.0.1:" in rival.json()["detail"]
+    again = put(service, intent("again", priority=50))
+    assert again.status_code == 409, "the same wire form twice on a flow"
+    apart = intent("apart", client=[{"host": "h1", "process": "curl"}])
+    assert put(service, apart).status_code == 201
     assert delete(service, "unknown").status_code == 404
 
 
