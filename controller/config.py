@@ -50,6 +50,28 @@ def _checked_endpoint(text: str) -> str:
 EndpointText = Annotated[str, AfterValidator(_checked_endpoint)]
 
 
+Days = Annotated[float, Field(gt=0, le=36500)]
+RowCount = Annotated[int, Field(gt=0, le=10**9)]
+
+
+class Retention(BaseModel):
+    """What `[retention]` in `nco.toml` may say: days and rows, whichever is reached first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    events_days: Days = 30.0
+    events_rows: RowCount = 200_000
+    counters_days: Days = 7.0
+    counters_rows: RowCount = 1_000_000
+    counters_seconds: Annotated[float, Field(ge=1, le=86400)] = 60.0
+    """Between two samples of a customization's counters."""
+    flows_days: Days = 7.0
+    flows_rows: RowCount = 200_000
+    alerts_days: Days = 90.0
+    """Of those that were cleared."""
+    alerts_rows: RowCount = 10_000
+
+
 class NcoConfig(BaseModel):
     """What `STATE/nco.toml` may say; a key that is not here is refused."""
 
@@ -67,6 +89,9 @@ class NcoConfig(BaseModel):
     """Seconds a compiler may take for one module."""
     database: str | None = None
     """URL of a PostgreSQL database; a file in the state folder where it is left out."""
+    metrics: EndpointText | None = None
+    """Address and port where Prometheus finds the metrics, for everybody who reaches it."""
+    retention: Retention = Retention()
 
 
 @dataclass(frozen=True)

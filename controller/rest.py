@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from controller.channel import private_listener
 from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
+from controller.rest_http import HttpConnection
 from controller.switch_server import SwitchServer
 from controller.views import Views, plan_view
 
@@ -147,9 +149,10 @@ async def _not_understood(_request: Request, error: Exception) -> Response:
 class RestServer:
     """Uvicorn on a socket of ours, leaving signals to the service."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._config = uvicorn.Config(
             app,
+            http=HttpConnection,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -160,7 +163,11 @@ class RestServer:
     async def run(self, path: Path) -> None:
         """Serve on a Unix socket that only the owner may open, until cancelled."""
         with private_listener(path) as listener:
-            await _Uvicorn(self._config).serve(sockets=[listener])
+            await self.run_on(listener)
+
+    async def run_on(self, listener: socket.socket) -> None:
+        """Serve on a socket that listens, until cancelled."""
+        await _Uvicorn(self._config).serve(sockets=[listener])
 
 
 class _Uvicorn(uvicorn.Server):

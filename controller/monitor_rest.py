@@ -1,0 +1,112 @@
+"""The part of the REST API that shows what was monitored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from sse_starlette import EventSourceResponse
+
+from controller import monitor_queries
+from controller.api import ErrorView
+from controller.database import Database
+from controller.event_stream import stream
+from controller.events import Filter, Kind
+from controller.monitor import Monitor
+from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
+
+PING_SECONDS = 15
+"""Between two comments on a stream of events on which nothing happens."""
+
+Kinds = Annotated[list[Kind] | None, Query(description="Kinds of events; left out: all.")]
+Name = Annotated[str | None, Query(max_length=64)]
+Since = Annotated[float, Query(ge=0, description="Unix time in seconds.")]
+Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the newest.")]
+LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, lt=2**63)]
+
+
+def make_router(monitor: Monitor, database: Database, registry: CollectorRegistry) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["monitoring"])
+    crowded: dict[int | str, dict[str, Any]] = {409: {"model": ErrorView}}
+
+    @router.get("/events", responses=crowded, response_class=EventSourceResponse)
+    async def events(
+        kind: Kinds = None, intent: Name = None, host: Name = None, last: LastEvent = None
+    ) -> EventSourceResponse:
+        """Return events as they happen (server-sent events), those after `Last-Event-ID` first."""
+        monitor.events.check_room()
+        wanted = Filter(frozenset(kind or ()), intent, host)
+        happening = stream(monitor.events, monitor.recorder, database, wanted, last)
+        return EventSourceResponse(happening, ping=PING_SECONDS)
+
+    @router.get("/events/log")
+    async def event_log(
+        kind: Kinds = None,
+        intent: Name = None,
+        host: Name = None,
+        since: Since = 0.0,
+        limit: Limit = 200,
+    ) -> list[EventRecord]:
+        """Return events that are stored, the oldest first."""
+        wanted = Filter(frozenset(kind or ()), intent, host)
+        query = monitor_queries.newest_events(wanted, since=since, limit=limit)
+        return [EventRecord(**asdict(event)) for event in await database.read(query)]
+
+    @router.get("/intents/{name}/history")
+    async def history(name: str, since: Since = 0.0, limit: Limit = 1000) -> list[EventRecord]:
+        """Return what happened to an intent, also one that is gone, the oldest first."""
+        wanted = Filter(frozenset({Kind.INTENT}), name)
+        query = monitor_queries.newest_events(wanted, since=since, limit=limit)
+        return [EventRecord(**asdict(event)) for event in await database.read(query)]
+
+    @router.get("/flows")
+    async def flows(
+        *,
+        host: Name = None,
+        intent: Name = None,
+        process: Name = None,
+        only_open: Annotated[bool, Query(alias="open")] = False,
+        since: Since = 0.0,
+        limit: Limit = 200,
+    ) -> list[FlowView]:
+        """Return flows, the last that were seen first; `process` may also be a thread's name."""
+        query = monitor_queries.flows(
+            host=host,
+            intent=intent,
+            process=process,
+            only_open=only_open,
+            since=since,
+            limit=limit,
+        )
+        return [FlowView.of(row) for row in await database.read(query)]
+
+    @router.get("/counters")
+    async def counters(
+        intent: Annotated[str, Query(max_length=64)], since: Since = 0.0, limit: Limit = 1000
+    ) -> list[SampleView]:
+        """Return samples of what an intent's customizations counted, the oldest first."""
+        query = monitor_queries.counters(intent, since=since, limit=limit)
+        return [SampleView.model_validate(row) for row in await database.read(query)]
+
+    @router.get("/alerts")
+    async def alerts(cleared: Annotated[int, Query(ge=0, le=10_000)] = 0) -> list[AlertView]:
+        """Return the alerts that are raised, then up to `cleared` of those that were."""
+        raised = monitor.alerts.raised()
+        past = await database.read(monitor_queries.cleared_alerts(cleared)) if cleared else []
+        return [AlertView(**asdict(alert)) for alert in (*raised, *past)]
+
+    @router.delete("/alerts/{number}", status_code=204, responses={404: {"model": ErrorView}})
+    async def clear(number: int) -> None:
+        """Clear an alert by hand."""
+        monitor.alerts.clear_by_hand(number)
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Return the service's metrics in Prometheus's text format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
