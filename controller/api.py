@@ -22,6 +22,10 @@ class StatusView(BaseModel):
     """Where agents reach the control channel."""
     listen: str
     """Where the service listens for them."""
+    enrol_port: int
+    """Where it listens for hosts that enrol."""
+    rest_port: int | None
+    """Where it listens for callers with tokens, if the settings want that."""
     hosts: int
     hosts_connected: int
     intents: int

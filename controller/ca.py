@@ -1,37 +1,40 @@
 """The NCO's certification authority and artifact signer, and the state folder they begin with.
 
 Keys are created with mode 0600 and folders with 0700: there is no moment in which another user
-could read them.
+could read them. `ca.key` can be encrypted besides, with a passphrase that is in a file elsewhere
+(a systemd credential, say).
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 from pydantic import TypeAdapter, ValidationError
 
+from controller.certificates import CLIENT, SERVER, Authority, new_authority, pem
 from controller.config import ConfigError, NcoConfig, StateFolder
-from wire.identity import NCO_NAME, Credentials
+from wire import credential_files
+from wire.identity import CLOCK_SKEW, NCO_NAME, Credentials, IdentityError
 from wire.messages import HostName
 
-CA_LIFETIME = timedelta(days=3650)
-LEAF_LIFETIME = timedelta(days=365)
-CLOCK_SKEW = timedelta(hours=1)
-"""How far a host's clock may be behind ours for a new certificate to be valid there."""
+OFFLINE_LIFETIME = timedelta(days=7)
+"""Of certificates that `nco host add` writes: within it, the host connects and renews by itself."""
 
 CONFIG_TEXT = """\
 # Settings of the NCO; see controller/config.py for all of them. Unknown keys are refused.
@@ -54,58 +57,103 @@ def initialise(state: StateFolder, config: NcoConfig) -> None:
                 f"{made_before} exists: {state.path} is a state folder already, and its keys are "
                 "what the agents trust; remove the folder by hand to start over"
             )
+    encryption = _encryption(config)
     for folder in (state.path, state.artifacts, state.run):
         _make_private_folder(folder)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    _write_new(state.ca_key, _private_pem(ca_key))
+    authority = new_authority(datetime.now(UTC))
+    _write_new(state.ca_key, _private_pem(authority.key, encryption))
     signer = Ed25519PrivateKey.generate()
-    _write_new(state.signer_key, _private_pem(signer))
-    _write_credentials(
-        state.credentials,
-        ca_certificate=_ca_certificate(ca_key),
-        ca_key=ca_key,
-        name=NCO_NAME,
-        usage=ExtendedKeyUsageOID.SERVER_AUTH,
-        signer_pem=_public_pem(signer),
-    )
+    _write_new(state.signer_key, _private_pem(signer, NoEncryption()))
+    lifetime = timedelta(seconds=config.certificate_lifetime)
+    own = Identity(NCO_NAME, pem(authority.certificate), _public_pem(signer), SERVER)
+    _write_credentials(state.credentials, authority, own, lifetime)
     # Last: a folder with settings is a whole one.
     text = CONFIG_TEXT.format(control=config.control, listen=config.listen)
+    if config.ca_passphrase_file is not None:
+        text += f'ca_passphrase_file = "{config.ca_passphrase_file}"\n'
     _write_new(state.config, text.encode(), mode=0o644)
 
 
-def issue_host(state: StateFolder, name: str, folder: Path) -> Credentials:
+def issue_host(
+    state: StateFolder, name: str, folder: Path, lifetime: timedelta = OFFLINE_LIFETIME
+) -> Credentials:
     """Write the credentials of host `name` into `folder`, which is made where missing.
 
     The certificate is for clients only: a host that is named as the NCO cannot pass for it.
     Raises ConfigError on a bad name, on an unusable state folder, and where `folder` holds
     credentials already.
     """
+    credentials = Credentials(folder)
+    name = checked_name(name)
+    if credentials.key.exists():
+        raise ConfigError(f"{credentials.key} exists: remove it to issue new credentials there")
+    config = state.load_config()
+    _write_credentials(
+        credentials, load_authority(state, config), load_identity(state, name), lifetime
+    )
+    return credentials
+
+
+def checked_name(name: str) -> str:
+    """Return a name that a host can have; raises ConfigError on another."""
     try:
-        TypeAdapter(HostName).validate_python(name)
+        return TypeAdapter(HostName).validate_python(name)
     except ValidationError as error:
         raise ConfigError(
             f"{name!r} is not a host name: one DNS label, lower-case letters, digits and '-'"
         ) from error
-    credentials = Credentials(folder)
-    if credentials.key.exists():
-        raise ConfigError(f"{credentials.key} exists: remove it to issue new credentials there")
+
+
+def load_authority(state: StateFolder, config: NcoConfig) -> Authority:
+    """Return the authority that issues certificates; raises ConfigError."""
+    passphrase = _passphrase(config)
     try:
-        ca_certificate = x509.load_pem_x509_certificate(state.credentials.ca.read_bytes())
-        signer_pem = state.credentials.signer.read_bytes()
-        ca_key = load_pem_private_key(state.ca_key.read_bytes(), None)
+        certificate = x509.load_pem_x509_certificates(state.credentials.ca.read_bytes())[0]
+        key = load_pem_private_key(state.ca_key.read_bytes(), passphrase)
+    except TypeError as error:
+        raise ConfigError(
+            f"{state.ca_key}: {error}; `ca_passphrase_file` in {state.config} names the file with "
+            "the passphrase"
+        ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{error}; `nco init` writes the state folder {state.path}") from error
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{state.ca_key}: not an elliptic curve key")
-    _write_credentials(
-        credentials,
-        ca_certificate=ca_certificate,
-        ca_key=ca_key,
-        name=name,
-        usage=ExtendedKeyUsageOID.CLIENT_AUTH,
-        signer_pem=signer_pem,
-    )
-    return credentials
+    if key.public_key() != certificate.public_key():
+        raise ConfigError(f"{state.ca_key} is not the key of {state.credentials.ca}")
+    return Authority(certificate, key)
+
+
+def load_identity(state: StateFolder, name: str) -> Identity:
+    """Return what a host gets besides its key and certificate; raises ConfigError."""
+    try:
+        return Identity(
+            name, state.credentials.ca.read_bytes(), state.credentials.signer.read_bytes()
+        )
+    except OSError as error:
+        raise ConfigError(f"{error}; `nco init` writes the state folder {state.path}") from error
+
+
+def renew_own(
+    state: StateFolder, authority: Authority, lifetime: timedelta, now: datetime
+) -> datetime:
+    """Give the service a new certificate if its own is past two thirds; return when to look again.
+
+    Raises ConfigError where the files cannot be used.
+    """
+    own = state.credentials
+    try:
+        credential_files.finish(own)
+        certificate = x509.load_pem_x509_certificate(own.certificate.read_bytes())
+        issued = certificate.not_valid_before_utc + CLOCK_SKEW
+        due = min(certificate.not_valid_after_utc - lifetime / 3, issued + lifetime * 2 / 3)
+        if due <= now or certificate.issuer != authority.certificate.subject:
+            identity = replace(load_identity(state, NCO_NAME), usage=SERVER)
+            _write_credentials(own, authority, identity, lifetime, now)
+            due = now + lifetime * 2 / 3
+    except (OSError, ValueError, IdentityError) as error:
+        raise ConfigError(f"cannot renew the certificate in {own.folder}: {error}") from error
+    return min(due, now + lifetime * 2 / 3)
 
 
 def load_signer(state: StateFolder) -> Ed25519PrivateKey:
@@ -119,92 +167,62 @@ def load_signer(state: StateFolder) -> Ed25519PrivateKey:
     return key
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Who gets credentials, and what in them is not its own: CA certificates and signer, PEM."""
+
+    name: str
+    ca: bytes
+    signer: bytes
+    usage: ObjectIdentifier = CLIENT
+
+
 def _write_credentials(
     credentials: Credentials,
-    *,
-    ca_certificate: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    name: str,
-    usage: ObjectIdentifier,
-    signer_pem: bytes,
+    authority: Authority,
+    identity: Identity,
+    lifetime: timedelta,
+    now: datetime | None = None,
 ) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _leaf_certificate(ca_certificate, ca_key, key.public_key(), name, usage)
-    _make_private_folder(credentials.folder)
-    _write_new(credentials.key, _private_pem(key))
-    for path, content in (
-        (credentials.ca, ca_certificate.public_bytes(Encoding.PEM)),
-        (credentials.certificate, certificate.public_bytes(Encoding.PEM)),
-        (credentials.signer, signer_pem),
-    ):
-        path.write_bytes(content)
-
-
-def _ca_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = _common_name("L45 NCO CA")
-    return (
-        _builder(name, name, key.public_key(), CA_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+    key = credential_files.new_key()
+    certificate = authority.issue(
+        key.public_key(),
+        identity.name,
+        identity.usage,
+        lifetime=lifetime,
+        now=now or datetime.now(UTC),
+    )
+    credential_files.replace(
+        credentials,
+        key=credential_files.key_pem(key),
+        certificate=pem(certificate),
+        ca=identity.ca,
+        signer=identity.signer,
     )
 
 
-def _leaf_certificate(
-    ca_certificate: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    key: ec.EllipticCurvePublicKey,
-    name: str,
-    usage: ObjectIdentifier,
-) -> x509.Certificate:
-    ca_identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
-    return (
-        _builder(_common_name(name), ca_certificate.subject, key, LEAF_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(ca_identifier, critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+def _passphrase(config: NcoConfig) -> bytes | None:
+    path = config.ca_passphrase_file
+    if path is None:
+        return None
+    try:
+        passphrase = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; it has ca.key's passphrase") from error
+    if not passphrase:
+        raise ConfigError(f"{path} is empty: it should have the passphrase of ca.key")
+    return passphrase
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + lifetime)
-    )
+def _encryption(config: NcoConfig) -> KeySerializationEncryption:
+    passphrase = _passphrase(config)
+    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
 
 
-def _common_name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _private_pem(
+    key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, encryption: KeySerializationEncryption
+) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def _public_pem(key: Ed25519PrivateKey) -> bytes:

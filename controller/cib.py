@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import JSON, Enum, ForeignKey, select
+from sqlalchemy import JSON, Enum, ForeignKey, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
 
 from controller.database import Base, Database
@@ -210,6 +210,10 @@ class Cib:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Run the block in a transaction: all of it is committed at the end, or nothing."""
+        # Ends what was only read, and begins by writing: SQLite would refuse to let a transaction
+        # write that has read what another connection, the database's writer, changed meanwhile.
+        self._session.commit()
+        self._session.execute(update(SteeringRow).values(generation=SteeringRow.generation))
         try:
             yield self._session
             self._session.commit()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from controller import ca, cli_print
+from controller import ca, cli_print, cli_trust
 from controller.cli_client import CommandError, connected
 from controller.cli_intents import Follower, IntentOptions, read_intent
 from controller.config import (
@@ -37,9 +38,9 @@ app = typer.Typer(
     A first session:
 
       nco init --address 10.10.0.5            make the state folder and its CA
-      nco host add h1 --out /etc/l45/h1       credentials for a host's agent
       ryu-manager apps/nco.py                 starts the service
-      dca run --nco 10.10.0.5 ...             on each host: its agent
+      nco host token h1 > h1.token            with which a host enrols, once
+      dca enrol h1.token --credentials ...    on the host, then its agent: dca run
       nco host list                           hosts whose agents are connected
       nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq
       nco show tag-dns
@@ -52,6 +53,10 @@ host_app = typer.Typer(no_args_is_help=True, help="Hosts and their credentials."
 module_app = typer.Typer(no_args_is_help=True, help="Modules that intents can use.")
 app.add_typer(host_app, name="host")
 app.add_typer(module_app, name="module")
+app.add_typer(cli_trust.token_app, name="token")
+app.command("audit")(cli_trust.audit)
+host_app.command("token")(cli_trust.host_token)
+host_app.command("revoke")(cli_trust.host_revoke)
 
 State = Annotated[
     Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
@@ -113,7 +118,7 @@ def init(
     except ValueError as error:
         raise CommandError(str(error)) from error
     cli_print.line(f"{folder.path} is ready; agents will connect to {config.control}")
-    cli_print.line(f"next: nco host add NAME --out DIR --state {folder.path}")
+    cli_print.line(f"next: start the service, then nco host token NAME --state {folder.path}")
 
 
 @app.command()
@@ -128,14 +133,18 @@ def status(state: State = None, json: Json = False) -> None:
 def host_add(
     name: Annotated[str, typer.Argument(help="The host's name: one DNS label.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write to.")],
+    valid: Annotated[str, typer.Option("--valid", metavar="TIME", help="How long.")] = "7d",
     state: State = None,
 ) -> None:
     """Write the credentials for a host's agent: ca.pem, cert.pem, key.pem, signer.pem.
 
     Example: nco host add h1 --out /tmp/h1; then move the folder to the host, by a way that keeps
-    key.pem secret. The service need not run.
+    key.pem secret. The service need not run. `nco host token` is the better way where the host can
+    reach the NCO: its key never leaves it. Within --valid the host has to connect once; from then
+    on its agent renews by itself.
     """
-    credentials = ca.issue_host(find_state(state), name, out)
+    lifetime = timedelta(seconds=cli_trust.seconds(valid))
+    credentials = ca.issue_host(find_state(state), name, out, lifetime)
     cli_print.line(f"credentials of {name} are in {credentials.folder}; key.pem is its secret")
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from controller.api import HostView, IntentView, ModuleView, PlanView, StatusView
 from controller.config import StateFolder
@@ -42,37 +42,40 @@ class NcoClient:
 
     def status(self) -> StatusView:
         """Return the state of the service."""
-        return self._call("GET", "/status", StatusView)
+        return self.call("GET", "/status", StatusView)
 
     def hosts(self) -> list[HostView]:
         """Return all hosts."""
-        return self._call("GET", "/hosts", list[HostView])
+        return self.call("GET", "/hosts", list[HostView])
 
     def modules(self) -> list[ModuleView]:
         """Return all modules."""
-        return self._call("GET", "/modules", list[ModuleView])
+        return self.call("GET", "/modules", list[ModuleView])
 
     def intents(self) -> list[IntentView]:
         """Return all intents."""
-        return self._call("GET", "/intents", list[IntentView])
+        return self.call("GET", "/intents", list[IntentView])
 
     def intent(self, name: str) -> IntentView:
         """Return one intent."""
-        return self._call("GET", _path(name), IntentView)
+        return self.call("GET", _path(name), IntentView)
 
     def plan(self, intent: Intent) -> PlanView:
         """Return what applying would do."""
-        return self._call("POST", "/intents/plan", PlanView, intent)
+        return self.call("POST", "/intents/plan", PlanView, intent)
 
     def apply(self, intent: Intent) -> IntentView:
         """Begin to deploy."""
-        return self._call("PUT", _path(intent.name), IntentView, intent)
+        return self.call("PUT", _path(intent.name), IntentView, intent)
 
     def revoke(self, name: str) -> IntentView:
         """Begin to take away."""
-        return self._call("DELETE", _path(name), IntentView)
+        return self.call("DELETE", _path(name), IntentView)
 
-    def _call(self, method: str, path: str, kind: type[T], body: Intent | None = None) -> T:
+    def call(
+        self, method: str, path: str, kind: type[T] | None, body: BaseModel | None = None
+    ) -> T:
+        """Make any request; a `kind` of None is for an answer without content."""
         json = body.model_dump(mode="json") if body else None
         try:
             answer = self._http.request(method, path, json=json)
@@ -82,6 +85,8 @@ class NcoClient:
             raise Unreachable(self._not_running(error)) from error
         if answer.is_error:
             raise CommandError(_detail(answer))
+        if kind is None:
+            return None  # type: ignore[return-value] # nobody asked for anything
         return TypeAdapter(kind).validate_json(answer.content)
 
     def _not_running(self, error: httpx.TransportError) -> str:
@@ -96,6 +101,14 @@ class NcoClient:
             f"run. It is started by `L45_STATE={folder} ryu-manager apps/nco.py`, or without "
             f"switches by `python -m controller.service --state {folder} --grace 0`"
         )
+
+
+def host_path(name: str) -> str:
+    """Return the path of a host; raises CommandError where it is no host's name."""
+    try:
+        return f"/hosts/{TypeAdapter(HostName).validate_python(name)}"
+    except ValidationError as error:
+        raise CommandError(f"{name!r} is no host's name: those are one DNS label") from error
 
 
 @contextmanager

@@ -42,6 +42,11 @@ def fault(text: str) -> None:
     Console(stderr=True, highlight=False, emoji=False).print(_cell(text, "red"), soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Print a remark beside what is printed: on standard error, so that the rest can be piped."""
+    Console(stderr=True, highlight=False, emoji=False).print(_cell(text, ""), soft_wrap=True)
+
+
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     """Print what the service answered."""
     kind: TypeAdapter[object] = TypeAdapter(object)
@@ -64,6 +69,7 @@ def print_status(status: StatusView) -> None:
     switches = ", ".join(f"s{dpid}" for dpid in status.switches) or "none"
     line(f"service    runs, process {status.pid}")
     line(f"control    {status.control}, listening on {status.listen}")
+    line(f"enrolment  on port {status.enrol_port}")
     line(f"hosts      {status.hosts_connected} of {status.hosts} connected")
     line(f"intents    {status.intents}")
     line(f"switches   {switches if status.application_connected else 'no Ryu application'}")
@@ -72,9 +78,7 @@ def print_status(status: StatusView) -> None:
 def print_hosts(hosts: Sequence[HostView]) -> None:
     """Print the hosts."""
     if not hosts:
-        line(
-            "no host yet: a host is known once its agent has connected (`nco host add`, `dca run`)"
-        )
+        line("no host yet: a host is known once its agent has connected (`nco host token NAME`)")
     table(
         ("HOST", "AGENT", "ADDRESS", "TAP", "GENERATION", "CUSTOMIZATIONS", "SWITCH", "KERNEL"),
         (

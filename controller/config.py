@@ -84,6 +84,22 @@ class NcoConfig(BaseModel):
     """Seconds between heartbeats of an agent; after three without one it counts as away."""
     linger: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """Seconds for which datagrams may still be on their way after the last sender stopped."""
+    enrol: EndpointText | None = None
+    """Where hosts enrol with a token; left out: the port after that of `listen`."""
+    certificate_lifetime: Annotated[float, Field(ge=1, le=10 * 365 * 86400)] = 86400.0
+    """Seconds for which a certificate is valid; renewed after two thirds of them."""
+    certificate_grace: Annotated[float, Field(ge=0, le=10 * 365 * 86400)] = 7 * 86400.0
+    """Seconds for which a host whose certificate has expired is still let in, to renew it."""
+    rest: EndpointText | None = None
+    """Where REST callers with tokens are served, by TLS; left out: nowhere but on the socket."""
+    audit_keep: Annotated[int, Field(ge=1000, le=10**9)] = 1_000_000
+    """Entries of the audit log that are kept."""
+    challenge_every: Annotated[float, Field(ge=0, le=86400)] = 0.0
+    """Seconds between two challenges of a customization, where no policy says less; 0: none."""
+    challenge_window: Annotated[float, Field(ge=0.5, le=3600)] = 10.0
+    """Seconds that a host has to answer a challenge."""
+    ca_passphrase_file: Path | None = None
+    """Has the passphrase of `ca.key`, where it is encrypted."""
     modules: Path = KERNEL_TAP / "modules"
     build_timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """Seconds a compiler may take for one module."""
@@ -92,6 +108,14 @@ class NcoConfig(BaseModel):
     metrics: EndpointText | None = None
     """Address and port where Prometheus finds the metrics, for everybody who reaches it."""
     retention: Retention = Retention()
+
+    @property
+    def enrol_endpoint(self) -> tuple[str, int]:
+        """Where to listen for hosts that enrol."""
+        if self.enrol is not None:
+            return split_endpoint(self.enrol)
+        address, port = split_endpoint(self.listen)
+        return address, port + 1 if 0 < port < 65535 else 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A connection is nobody's until its handshake is done, its certificate checked, and a `Hello` with
 the name in that certificate was read; few such connections are allowed at a time, each for a
-short time (`controller.strangers`). Artifacts go out in turns (`controller.pushes`).
+short time.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ import logging
 import socket
 import ssl
 import weakref
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from controller.bucket import Bucket
 from controller.channel import FrameChannel
 from controller.orchestrator import Link
-from controller.pushes import Pushes
-from controller.strangers import Strangers
-from wire.frames import encode
-from wire.identity import common_name
+from wire.identity import PeerCertificate
 from wire.messages import (
     FROM_AGENT,
     PROTOCOL_VERSION,
     ArtifactData,
+    ChallengeAnswer,
     Hello,
     MessageError,
     Need,
     Refused,
+    Renew,
+    Renewed,
     Report,
     Welcome,
-    dump,
     parse,
 )
 
@@ -40,17 +39,11 @@ log = logging.getLogger(__name__)
 
 BROKEN_OFF = (
     "the peer broke it off: it does not take this NCO's certificate; "
-    "does it have credentials of this NCO (`nco host add`)?"
+    "does it have credentials of this NCO (`nco host token`, `nco host add`)?"
 )
 
 HIGHEST_GENERATION = 2**62
 """A host that claims more is not believed: its numbers must leave room for ours."""
-
-BACKLOG = 4096
-"""Connections that the kernel keeps while we are busy; it allows so many by default."""
-
-FRAMES_KEPT = 16
-"""Artifacts whose frames are kept for the next agent."""
 
 COMPLAIN_EVERY = 5.0
 """Seconds between log lines about what one agent asks for in vain; it may ask without end."""
@@ -72,6 +65,22 @@ class Agents(Protocol):
         """Return an artifact that this host may have."""
 
 
+class Guard(Protocol):
+    """Who decides whose certificate is good, and what answers to challenges prove."""
+
+    def refusal(self, certificate: PeerCertificate) -> str | None:
+        """Return why a certificate, of our CA's without doubt, is not accepted now, or None."""
+
+    async def seen(self, certificate: PeerCertificate) -> None:
+        """Take note of a certificate with which a host was let in."""
+
+    async def renew(self, host: str, request: bytes) -> Renewed:
+        """Answer a request for a new certificate."""
+
+    def answered(self, host: str, answer: ChallengeAnswer) -> None:
+        """Take note of what a host says to a challenge."""
+
+
 @dataclass(frozen=True)
 class ControlLimits:
     """What the server grants a peer; sizes in bytes, times in seconds."""
@@ -84,9 +93,6 @@ class ControlLimits:
     max_frame: int = 256 * 1024
     max_unsent: int = 16 * 1024 * 1024
     stall_time: float = 20.0
-    messages_per_second: float = 20.0
-    message_burst: float = 256.0
-    """What an agent may say; far more than one has to."""
 
     @property
     def silence(self) -> float:
@@ -94,63 +100,38 @@ class ControlLimits:
         return 3 * self.heartbeat
 
 
-class ArtifactFrames:
-    """Each artifact as one frame, encoded once for all agents."""
-
-    def __init__(self) -> None:
-        self._frames: dict[str, tuple[ArtifactData, bytes]] = {}
-        """The longest kept first."""
-
-    def frame(self, artifact: ArtifactData) -> bytes:
-        """Return the frame that carries this very message."""
-        kept = self._frames.get(artifact.digest)
-        if kept is not None and kept[0] is artifact:
-            return kept[1]
-        if len(self._frames) >= FRAMES_KEPT:
-            del self._frames[next(iter(self._frames))]
-        frame = encode(dump(artifact))
-        self._frames[artifact.digest] = (artifact, frame)
-        return frame
-
-
 class AgentConnection(FrameChannel):
     """One agent, from its handshake to its end."""
 
-    def __init__(
-        self, agents: Agents, limits: ControlLimits, pushes: Pushes, frames: ArtifactFrames
-    ) -> None:
+    def __init__(self, agents: Agents, guard: Guard, limits: ControlLimits) -> None:
         super().__init__(
             max_frame=limits.max_frame,
             max_unsent=limits.max_unsent,
             stall_time=limits.stall_time,
-            pushes=pushes,
         )
         self.introduced = asyncio.Event()
         """Set once the agent is known, or never will be."""
         self._agents = agents
+        self._guard = guard
         self._limits = limits
-        self._frames = frames
-        now = asyncio.get_running_loop().time()
-        self._bucket = Bucket(limits.messages_per_second, limits.message_burst, now)
-        self._name: str | None = None
+        self._certificate: PeerCertificate | None = None
         self._host: str | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        """At most one: who asks for more meanwhile is not answered."""
         self._heard = 0.0
         self._complain_after = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
     def opened(self, transport: asyncio.Transport) -> None:
         """Read who the certificate says it is."""
-        self._name = common_name(transport.get_extra_info("peercert"))
+        self._certificate = PeerCertificate.of(transport.get_extra_info("peercert"))
         address = transport.get_extra_info("peername") or ("?", 0)
-        self.peer = f"{self._name}@{address[0]}:{address[1]}"
+        self.peer = f"{self._named}@{address[0]}:{address[1]}"
 
     def received(self, value: Any) -> None:  # noqa: ANN401 - untrusted
         """Handle one message."""
-        self._heard = asyncio.get_running_loop().time()
-        if not self._bucket.take(self._heard):
-            self.refuse(f"it says more than {self._limits.messages_per_second:g} things a second")
-            return
         message = parse(FROM_AGENT, value)
+        self._heard = asyncio.get_running_loop().time()
         if message is None:
             return
         if isinstance(message, Hello):
@@ -162,12 +143,25 @@ class AgentConnection(FrameChannel):
             self._agents.reported(self._host, self, message)
         elif isinstance(message, Need):
             self._supply(self._host, message)
+        elif isinstance(message, ChallengeAnswer):
+            self._guard.answered(self._host, message)
+        elif isinstance(message, Renew):
+            self._begin_renewal(self._host, message)
 
     def refuse(self, reason: str) -> None:
         """Tell the agent why it is not served, and close."""
         log.warning("peer=%s refused: %s", self.peer, reason)
         self.send(Refused(reason=reason))
         self.close("refused")
+
+    @property
+    def host(self) -> str | None:
+        """Whose agent it is, once it has introduced itself."""
+        return self._host
+
+    @property
+    def _named(self) -> str | None:
+        return self._certificate.name if self._certificate else None
 
     def closed(self) -> None:
         """Tell that the agent is away."""
@@ -199,15 +193,27 @@ class AgentConnection(FrameChannel):
         self._agents.connected(self, hello)
         self._watch_silence()
         self.introduced.set()
+        if self._certificate is not None:
+            _in_background(self._guard.seen(self._certificate))
+
+    def _begin_renewal(self, host: str, asked: Renew) -> None:
+        if self._renewing is None or self._renewing.done():
+            self._renewing = _in_background(self._renew(host, asked.request))
+
+    async def _renew(self, host: str, request: bytes) -> None:
+        renewed = await self._guard.renew(host, request)
+        if renewed.certificate:
+            self._certificate = PeerCertificate.read(renewed.certificate)
+        self.send(renewed)
 
     def _why_not(self, hello: Hello) -> str | None:
-        if hello.host != self._name:
-            return f"the certificate is that of {self._name!r}, not of {hello.host!r}"
+        if self._certificate is None or hello.host != self._named:
+            return f"the certificate is that of {self._named!r}, not of {hello.host!r}"
         if PROTOCOL_VERSION not in hello.versions:
             return f"this NCO speaks version {PROTOCOL_VERSION}, the agent {hello.versions}"
         if hello.generation > HIGHEST_GENERATION:
             return f"generation {hello.generation} is not believable"
-        return None
+        return self._guard.refusal(self._certificate)
 
     def _supply(self, host: str, need: Need) -> None:
         found = {
@@ -215,7 +221,7 @@ class AgentConnection(FrameChannel):
             for digest in dict.fromkeys(need.digests)
         }
         for artifact in filter(None, found.values()):
-            self.push(self._frames.frame(artifact))
+            self.send(artifact)
         missing = [digest for digest, artifact in found.items() if artifact is None]
         if missing and self._heard >= self._complain_after:
             self._complain_after = self._heard + COMPLAIN_EVERY
@@ -228,7 +234,10 @@ class AgentConnection(FrameChannel):
     def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()
         quiet = loop.time() - self._heard
-        if quiet >= self._limits.silence:
+        refusal = self._guard.refusal(self._certificate) if self._certificate else None
+        if refusal is not None:
+            self.refuse(refusal)
+        elif quiet >= self._limits.silence:
             self.abort(f"silent for {quiet:.1f} s")
         else:
             self._watch = loop.call_later(self._limits.silence - quiet, self._watch_silence)
@@ -242,22 +251,30 @@ def _believe(generation: int) -> None:
 class ControlServer:
     """Accepts agents; `start`, then `run` until cancelled."""
 
-    def __init__(self, agents: Agents, context: ssl.SSLContext, limits: ControlLimits) -> None:
+    def __init__(
+        self, agents: Agents, guard: Guard, context: ssl.SSLContext, limits: ControlLimits
+    ) -> None:
         self._agents = agents
+        self._guard = guard
         self._context = context
         self._limits = limits
         self._listener: socket.socket | None = None
-        self._strangers: Strangers[asyncio.Task[None]] = Strangers(limits.unknown_peers)
-        self._pushes = Pushes(lambda call: asyncio.get_running_loop().call_soon(call))
-        self._frames = ArtifactFrames()
+        self._unknown: set[asyncio.Task[None]] = set()
         self._connections: weakref.WeakSet[AgentConnection] = weakref.WeakSet()
 
     def start(self, address: str, port: int) -> tuple[str, int]:
         """Listen; return where. Raises OSError."""
-        self._listener = socket.create_server((address, port), backlog=BACKLOG)
+        self._listener = socket.create_server((address, port), backlog=1024)
         self._listener.setblocking(False)
         bound: tuple[str, int] = self._listener.getsockname()
         return bound
+
+    def cut(self, host: str, reason: str) -> bool:
+        """End the session of a host at once; whether there was one."""
+        sessions = [one for one in self._connections if one.host == host and one.is_open]
+        for session in sessions:
+            session.refuse(reason)
+        return bool(sessions)
 
     async def run(self) -> None:
         """Accept until cancelled, then close all connections."""
@@ -267,10 +284,9 @@ class ControlServer:
                 await self._accept(self._listener)
         finally:
             self._listener.close()
-            tasks = self._strangers.all()
-            for task in tasks:
+            for task in self._unknown:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._unknown, return_exceptions=True)
             for connection in self._connections:
                 connection.abort("the service ends")
 
@@ -281,24 +297,20 @@ class ControlServer:
             log.error("cannot accept agents: %s", error)
             await asyncio.sleep(1)
             return
-        if not self._strangers.has_room(address[0]):
+        if len(self._unknown) >= self._limits.unknown_peers:
             log.warning("peer=%s:%s turned away: too many unknown peers", *address[:2])
             sock.close()
             return
-        peer = f"{address[0]}:{address[1]}"
-        task = asyncio.create_task(self._welcome(sock, peer), name=peer)
-        task.add_done_callback(self._strangers.remove)
-        leaving = self._strangers.add(task, address[0])
-        if leaving is not None:
-            log.warning("peer=%s the oldest unknown one of many is sent away", leaving.get_name())
-            leaving.cancel()
+        task = asyncio.create_task(self._welcome(sock, f"{address[0]}:{address[1]}"))
+        self._unknown.add(task)
+        task.add_done_callback(self._unknown.discard)
 
     async def _welcome(self, sock: socket.socket, peer: str) -> None:
         """See a new connection through its handshake and its hello."""
-        connection = AgentConnection(self._agents, self._limits, self._pushes, self._frames)
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,  # and not what it returns: that is uvloop's TLS
+            _, connection = await loop.connect_accepted_socket(
+                lambda: AgentConnection(self._agents, self._guard, self._limits),
                 sock,
                 ssl=self._context,
                 ssl_handshake_timeout=self._limits.handshake_time,
@@ -315,6 +327,21 @@ class ControlServer:
             await asyncio.wait_for(connection.introduced.wait(), self._limits.hello_time)
         except TimeoutError:
             connection.abort(f"no hello within {self._limits.hello_time:g} s")
-        except asyncio.CancelledError:
-            connection.abort("it has not introduced itself")
-            raise
+
+
+def _in_background(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Do it beside; a fault of it is logged, and nobody's end."""
+    task = asyncio.create_task(work)
+    _BACKGROUND.add(task)
+    task.add_done_callback(_finished)
+    return task
+
+
+_BACKGROUND: set[asyncio.Task[None]] = set()
+"""Held, as asyncio itself holds tasks only weakly."""
+
+
+def _finished(task: asyncio.Task[None]) -> None:
+    _BACKGROUND.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("what a connection asked for failed", exc_info=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controller.access import Access, Authenticate, local_caller
 from controller.api import (
     ErrorView,
     HostView,
@@ -22,12 +24,15 @@ from controller.api import (
     PlanView,
     StatusView,
 )
+from controller.audit_trail import AuditTrail
 from controller.channel import private_listener
 from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
-from controller.rest_http import HttpConnection
+from controller.rest_http import HttpConnection, LocalConnection
+from controller.rest_trust import trust_routes
 from controller.switch_server import SwitchServer
+from controller.trust import Trust
 from controller.views import Views, plan_view
 
 MAX_BODY = 1024 * 1024
@@ -73,11 +78,13 @@ class BodyLimit:
 
 
 def make_app(
-    orchestrator: Orchestrator, switches: SwitchServer, control: str, listen: str
+    orchestrator: Orchestrator, switches: SwitchServer, trust: Trust, control: str, listen: str
 ) -> FastAPI:
-    """Return the application."""
+    """Return the application, to be served to callers that `controller.access` knows."""
     app = FastAPI(title="Layer 4.5 NCO", version="1", responses={422: {"model": ErrorView}})
+    app.add_middleware(AuditTrail, audit=trust.audit)
     app.add_middleware(BodyLimit, maximum=MAX_BODY)
+    app.include_router(trust_routes(trust))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     views = Views(orchestrator, switches)
@@ -90,6 +97,8 @@ def make_app(
             pid=os.getpid(),
             control=control,
             listen=listen,
+            enrol_port=trust.enrol_port,
+            rest_port=trust.rest_port,
             hosts=len(hosts),
             hosts_connected=sum(orchestrator.now(host).connected for host in hosts),
             intents=len(orchestrator.cib.intents()),
@@ -149,15 +158,24 @@ async def _not_understood(_request: Request, error: Exception) -> Response:
 class RestServer:
     """Uvicorn on a socket of ours, leaving signals to the service."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        connection: type[HttpConnection] = HttpConnection,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Serve `app`, by TLS where there is a `context`."""
         self._config = uvicorn.Config(
             app,
-            http=HttpConnection,
+            http=connection,
             log_config=None,
             access_log=False,
             lifespan="off",
             limit_concurrency=64,
             timeout_keep_alive=30,
+            proxy_headers=False,  # or a caller could say that it is another one
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
         )
 
     async def run(self, path: Path) -> None:
@@ -168,6 +186,19 @@ class RestServer:
     async def run_on(self, listener: socket.socket) -> None:
         """Serve on a socket that listens, until cancelled."""
         await _Uvicorn(self._config).serve(sockets=[listener])
+
+
+async def serve_locally(app: ASGIApp, path: Path) -> None:
+    """Serve who may open the Unix socket, until cancelled."""
+    await RestServer(Access(app, local_caller), connection=LocalConnection).run(path)
+
+
+async def serve_by_tls(
+    app: ASGIApp, listener: socket.socket, context: ssl.SSLContext, authenticate: Authenticate
+) -> None:
+    """Serve callers with tokens, until cancelled."""
+    with listener:
+        await RestServer(Access(app, authenticate), context=context).run_on(listener)
 
 
 class _Uvicorn(uvicorn.Server):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -45,3 +47,15 @@ class HttpConnection(H11Protocol):
     def _cut_off(self) -> None:
         log.warning("a REST client has read nothing for %g s, and is cut off", STALL_SECONDS)
         self.transport.abort()
+
+
+class LocalConnection(HttpConnection):
+    """One on a Unix socket: its client is the user and the process that the kernel names."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Ask the kernel who it is."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, uid, _gid = struct.unpack("3i", credentials)
+        self.client = (str(uid), pid)

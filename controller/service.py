@@ -12,14 +12,13 @@ import contextlib
 import fcntl
 import logging
 import os
-import resource
 import signal
 import sys
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
-import uvloop
+from fastapi import FastAPI
 
 from controller.artifacts import ArtifactStore
 from controller.build import Builder
@@ -36,12 +35,14 @@ from controller.config import (
 )
 from controller.control import ControlLimits, ControlServer
 from controller.database import Database
+from controller.errors import Unavailable
 from controller.history import History
 from controller.modules import ModuleLibrary
 from controller.orchestrator import Orchestrator
-from controller.rest import RestServer, make_app
+from controller.rest import make_app, serve_by_tls, serve_locally
 from controller.runner import Runner
 from controller.switch_server import SwitchServer
+from controller.trust import Trust
 from wire.identity import IdentityError
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,6 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
 
     Raises ConfigError, IdentityError and OSError where it cannot begin.
     """
-    context = state.credentials.server_context()
     signer = load_signer(state)
     with (
         contextlib.closing(Database(state.database_url(config))) as database,
@@ -95,21 +95,41 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
             changed=runner.wake,
             lacking=builder.lacking,
         )
-        control = ControlServer(orchestrator, context, ControlLimits(heartbeat=config.heartbeat))
+
+        def cut(host: str, reason: str) -> bool:
+            return control.cut(host, reason)  # which needs `trust` first
+
+        trust = Trust(state, config, database, cut)
+        control = ControlServer(
+            orchestrator,
+            trust,
+            trust.control_context,
+            ControlLimits(heartbeat=config.heartbeat),
+        )
+        await trust.start()
         address, port = control.start(*split_endpoint(config.listen))
         listen = f"{address}:{port}"
         switches = SwitchServer(orchestrator.steering)
-        rest = RestServer(make_app(orchestrator, switches, config.control, listen))
+        app = make_app(orchestrator, switches, trust, config.control, listen)
         log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)
         await until_first_ends(
             runner.run(orchestrator, settled=switches.push),
             control.run(),
             database.lost(),
             switches.run(state.switches_socket),
-            rest.run(state.rest_socket),
+            serve_locally(app, state.rest_socket),
+            trust.run(),
+            *_for_tokens(app, trust),
             _asked_to_end(),
             _deserted(switches, grace),
         )
+
+
+def _for_tokens(app: FastAPI, trust: Trust) -> list[Coroutine[None, None, None]]:
+    """Return what serves callers by TLS, if the settings want it."""
+    if trust.rest_listener is None:
+        return []
+    return [serve_by_tls(app, trust.rest_listener, trust.open_context, trust.authenticate())]
 
 
 async def until_first_ends(*jobs: Coroutine[None, None, None]) -> None:
@@ -139,13 +159,6 @@ async def _deserted(switches: SwitchServer, grace: float) -> None:
     log.warning("ending: no Ryu application was connected for %g s (--grace)", grace)
 
 
-def _allow_many_connections() -> None:
-    """Take as many open files as we may: each agent has one, and the usual limit is for 1,000."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main() -> int:
     """Run as a program; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m controller.service", description=__doc__)
@@ -167,17 +180,15 @@ def main() -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     os.umask(0o077)
-    _allow_many_connections()
     state = find_state(arguments.state)
     try:
         config = state.load_config()
         with only_instance(state):
-            # asyncio's own loop keeps 290 KB for an idle TLS connection, uvloop 37.
-            uvloop.run(serve(state, config, arguments.grace))
+            asyncio.run(serve(state, config, arguments.grace))
     except (ConfigError, IdentityError) as error:
         log.error("the service cannot run: %s", error)
         return os.EX_CONFIG  # somebody has to mend it: starting again would not help
-    except OSError as error:
+    except (OSError, Unavailable) as error:
         log.error("the service cannot run: %s", error)
         return 1
     return 0

@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from host_agent import host
+from host_agent import challenge, host
 from host_agent.channel import Address, Channel
 from host_agent.converge import (
     Applied,
     Apply,
     Connected,
     Converger,
-    Disconnected,
     Event,
     Failed,
     Observed,
@@ -29,13 +28,23 @@ from host_agent.converge import (
     Started,
 )
 from host_agent.flow_reports import REPORT_SECONDS, FlowReporter, Pace
-from host_agent.metrics import AgentMetrics
+from host_agent.renewal import Renewal
 from host_agent.store import Store
 from host_agent.tap import TapError
 from host_agent.taps import Taps
+from wire import credential_files
 from wire.artifact import ArtifactError, verified
 from wire.identity import Credentials
-from wire.messages import MAX_TEXT, Flow, Heartbeat, Hello, Report, Status
+from wire.messages import (
+    MAX_TEXT,
+    Challenge,
+    Flow,
+    Heartbeat,
+    Hello,
+    Renewed,
+    Report,
+    Status,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +66,12 @@ class Agent:
         credentials: Credentials,
         store: Store,
         taps: Taps,
-        metrics: AgentMetrics | None = None,
     ) -> None:
         """Serve the host that `credentials` names with those of its `taps` that work.
 
-        What happens is counted in `metrics`.
-
         Raises IdentityError where the credentials cannot be used.
         """
+        credential_files.finish(credentials)
         self._name = host.name(credentials)
         self._signer = credentials.signer_key()
         self._boot_id = host.boot_id()
@@ -79,8 +86,14 @@ class Agent:
             hello=self._hello,
             heartbeat=lambda: Heartbeat(generation=self._converger.generation),
             deliver=self._inbox.put,
+            asked=self._answer,
         )
-        self._metrics = metrics or AgentMetrics()
+        self._renewal = Renewal(
+            credentials,
+            self._name,
+            send=self._channel.send,
+            replaced=lambda: self._channel.use(credentials.client_context()),
+        )
         self._flows = FlowReporter(time.monotonic)
         self._pace = Pace(REPORT_SECONDS, time.monotonic)
         self._told: str | None = None
@@ -95,23 +108,12 @@ class Agent:
                 self._act(self._converger.handle(started), tasks)
                 tasks.create_task(self._channel.run())
                 tasks.create_task(self._observe())
+                tasks.create_task(self._renewal.run())
                 while True:
                     event = await self._inbox.get()
-                    self._note(event)
+                    if isinstance(event, Connected):
+                        self._flows.connected()
                     self._act(self._converger.handle(event), tasks)
-                    self._metrics.generation.set(self._converger.generation)
-
-    def _note(self, event: Event) -> None:
-        """Take note of what is not the converger's alone to know."""
-        if isinstance(event, Connected):
-            self._flows.connected()
-            self._metrics.session(there=True)
-        elif isinstance(event, Disconnected):
-            self._metrics.session(there=False)
-        elif isinstance(event, Observed | Applied):
-            self._metrics.observed(event.running)
-        elif isinstance(event, Failed):
-            self._metrics.refused.inc()
 
     def _act(self, outputs: list[Output], tasks: asyncio.TaskGroup) -> None:
         for output in outputs:
@@ -126,6 +128,15 @@ class Agent:
     async def _apply(self, action: Apply) -> None:
         await self._inbox.put(await self._in_worker(lambda: self._apply_now(action)))
 
+    async def _answer(self, message: Challenge | Renewed) -> None:
+        """Deal with what is not about the set of customizations."""
+        if isinstance(message, Renewed):
+            self._renewal.take(message)
+            return
+        one = self._converger.in_force(message.customization)
+        proof = await self._in_worker(lambda: challenge.answer(message, one, self._taps.prove))
+        self._channel.send(proof)
+
     async def _observe(self) -> None:
         """Tell the converger what runs, again and again; what cannot be read counts as gone."""
         while self._taps.names:
@@ -135,7 +146,6 @@ class Agent:
             self._tell_of_flows(await self._in_worker(self._flows_or_none))
 
     def _tell_of_flows(self, flows: Sequence[Flow]) -> None:
-        self._metrics.flows.set(len(flows))
         message = self._flows.look(flows) if self._channel.is_connected else None
         if message is not None:
             self._channel.send(message)
@@ -171,7 +181,6 @@ class Agent:
 
     def _start(self) -> Started:
         self._taps.start()
-        self._metrics.taps(self._taps.names, self._taps.failing)
         return Started(
             self._taps.targets,
             self._tap_error,
@@ -211,8 +220,7 @@ class Agent:
             for artifact in action.artifacts:
                 # Verified where the kernel's door is.
                 self._taps.load_artifact(verified(artifact, self._signer))
-            with self._metrics.applied.time():
-                self._taps.apply(action.desired.customizations)
+            self._taps.apply(action.desired.customizations)
             running = self._running()
         except (TapError, ArtifactError) as error:
             return Failed(str(error))

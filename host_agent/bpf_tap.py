@@ -16,8 +16,9 @@ from host_agent.bpf_abi import FLAG_RECEIVE, FLAG_SEND, pack_customization
 from host_agent.bpf_install import INTERFACE_HOOKS, install, installed, unavailable
 from host_agent.bpf_tables import Module, Tables, forget_all, plan
 from host_agent.privileges import RUN, locked, needs_root
-from host_agent.tap import TapError, TapStatus
+from host_agent.tap import Proof, TapError, TapStatus
 from wire.artifact import Artifact
+from wire.challenge import Challenge
 from wire.messages import MAX_CUSTOMIZATIONS, Customization, Flow, Status, Target
 
 __all__ = [
@@ -170,6 +171,12 @@ class BpfTap:
                 if member.id == customization:
                     return tables.tags(member.slot)
         raise TapError(f"customization {customization} is not in force")
+
+    def prove(self, customization: Customization, nonce: bytes) -> Proof:
+        """Answer a challenge over the tags of the programs; the kernel has no say in it."""
+        evidence = self.evidence(customization.id)
+        asked = Challenge(customization.key, nonce, customization.id, evidence)
+        return Proof(asked.answer(), evidence, "agent")
 
     def stop(self) -> None:
         """Take this namespace's customizations and filters away; the program set stays."""

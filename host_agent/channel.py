@@ -29,12 +29,14 @@ from wire.messages import (
     FROM_NCO,
     AgentMessage,
     ArtifactData,
+    Challenge,
     Desired,
     Heartbeat,
     Hello,
     MessageError,
     NcoMessage,
     Refused,
+    Renewed,
     Welcome,
     dump,
     parse,
@@ -116,17 +118,20 @@ class Channel:
         hello: Callable[[], Awaitable[Hello]],
         heartbeat: Callable[[], Heartbeat],
         deliver: Callable[[Connected | Disconnected | Desired | ArtifactData], Awaitable[None]],
+        asked: Callable[[Challenge | Renewed], Awaitable[None]] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         """Greet with `hello()`, say `heartbeat()` when idle, hand what happens to `deliver`.
 
-        While `deliver` waits, nothing more is read.
+        `asked` gets what is not about the set of customizations. While either waits, nothing more
+        is read.
         """
         self._nco = nco
         self._context = context
         self._hello = hello
         self._heartbeat = heartbeat
         self._deliver = deliver
+        self._asked = asked
         self._backoff = backoff or Backoff()
         self._writer: asyncio.StreamWriter | None = None
         self._last_sent = 0.0
@@ -136,6 +141,10 @@ class Channel:
     def is_connected(self) -> bool:
         """Whether there is a session."""
         return self._writer is not None
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Show other credentials from the next session on; this one goes on."""
+        self._context = context
 
     def send(self, message: AgentMessage) -> None:
         """Send to the NCO; without a session the message is dropped (`Connected` comes later)."""
@@ -196,6 +205,8 @@ class Channel:
                     return f"the NCO refused this host: {message.reason}"
                 if isinstance(message, Desired | ArtifactData):
                     await self._deliver(message)
+                elif isinstance(message, Challenge | Renewed) and self._asked is not None:
+                    await self._asked(message)
         finally:
             heart.cancel()
             if _now() - began >= LIVED_SECONDS:

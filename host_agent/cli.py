@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -16,16 +16,22 @@ import typer
 from rich.console import Console
 
 from host_agent import cli_print, taps
+from host_agent import enrol as enrolment
 from host_agent.agent import Agent
 from host_agent.channel import Address
-from host_agent.metrics import AgentMetrics
+from host_agent.enrol import EnrolmentError
 from host_agent.privileges import RUN, needs_root
 from host_agent.store import Store, StoreError
 from host_agent.tap import TapError
 from host_agent.taps import Choice, Kind, Taps
+from wire.enrol import Token, TokenError
 from wire.identity import CONTROL_PORT, Credentials, IdentityError
 
 log = logging.getLogger("dca")
+
+MAX_TOKEN = 4096
+"""Characters of a file that are looked at for a token."""
+
 output = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -80,21 +86,6 @@ def _address(text: str) -> Address:
         raise typer.BadParameter(f"{text!r} is not HOST or HOST:PORT: {error}") from error
 
 
-def _listener(address: Address) -> socket.socket:
-    try:
-        return socket.create_server((address.host, address.port))
-    except OSError as error:
-        _fail(OSError(f"cannot listen for requests of metrics on {address}: {error.strerror}"))
-
-
-def _metrics_address(text: str) -> Address:
-    """Return the address in ADDRESS:PORT."""
-    address = _address(text)
-    if not text.endswith(f":{address.port}"):
-        raise typer.BadParameter(f"{text!r} is not ADDRESS:PORT, like 127.0.0.1:9546")
-    return address
-
-
 @app.command()
 def run(
     *,
@@ -123,14 +114,6 @@ def run(
     ] = "auto",
     kmod: KmodFile = None,
     run_dir: RunDir = RUN,
-    metrics: Annotated[
-        Address | None,
-        typer.Option(
-            parser=_metrics_address,
-            metavar="ADDRESS:PORT",
-            help="Where Prometheus finds the agent's metrics; nowhere if left out.",
-        ),
-    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Logs go to stderr.")
     ] = "info",
@@ -146,12 +129,38 @@ def run(
     try:
         working, faults = taps.usable(taps.kinds(tap, run_dir, kmod))
         drivers = Taps([kind.driver() for kind in working], faults)
-        counted = AgentMetrics()
-        agent = Agent(nco, Credentials(credentials), Store(state), drivers, counted)
+        agent = Agent(nco, Credentials(credentials), Store(state), drivers)
     except (IdentityError, StoreError, TapError) as error:
         _fail(error)
-    listener = _listener(metrics) if metrics else None
-    asyncio.run(_serve(agent, counted, listener))
+    asyncio.run(_serve(agent))
+
+
+@app.command()
+def enrol(
+    token: Annotated[
+        typer.FileText,
+        typer.Argument(metavar="FILE", help="Has the token (`nco host token`); -: standard input."),
+    ],
+    credentials: Annotated[
+        Path,
+        typer.Option(metavar="DIR", readable=False, help="Where to write the credentials."),
+    ],
+) -> None:
+    """Get this host's credentials from its NCO, with a token that is good once.
+
+    The private key is made here and never leaves this host. The NCO is who it should be, or the
+    token is not sent: it carries the fingerprint of the NCO's certification authority.
+    """
+    folder = Credentials(credentials)
+    try:
+        granted = Token.decode(token.read(MAX_TOKEN))
+        expires = asyncio.run(enrolment.enrol(granted, folder))
+    except (TokenError, EnrolmentError, OSError) as error:
+        _fail(error)
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(expires))
+    output.print(f"Credentials of host {granted.host} are in {credentials}, valid until {until};")
+    output.print("the agent renews them by itself:")
+    output.print(f"  dca run --nco {granted.address} --credentials {credentials} --state DIR")
 
 
 @app.command()
@@ -233,17 +242,14 @@ def main() -> None:
     app()
 
 
-async def _serve(agent: Agent, metrics: AgentMetrics, listener: socket.socket | None) -> None:
-    """Run the agent until a signal asks it to leave; show its metrics where `listener` is."""
+async def _serve(agent: Agent) -> None:
+    """Run the agent until a signal asks it to leave."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        async with asyncio.TaskGroup() as tasks:
-            if listener is not None:
-                tasks.create_task(metrics.serve(listener))
-            await agent.run()
+        await agent.run()
     log.info("agent stopped; the customizations stay in the kernel")
 
 

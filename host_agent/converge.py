@@ -145,6 +145,11 @@ class Converger:
         """The generation whose set the tap has, 0 where it is none's."""
         return self._in_force.generation if self._in_force else 0
 
+    def in_force(self, customization: str) -> Customization | None:
+        """Return a customization that the tap should have now, by its id."""
+        every = self._in_force.customizations if self._in_force else []
+        return next((one for one in every if one.id == customization), None)
+
     def handle(self, event: Event) -> list[Output]:
         """Take one event; return what is to be done because of it, in this order."""
         handler = TRANSITIONS.get((self.state, type(event)))

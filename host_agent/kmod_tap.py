@@ -19,7 +19,7 @@ from host_agent.kmod_code import UNKNOWN, CodeFolder
 from host_agent.kmod_netlink import L45, Answer
 from host_agent.kmod_records import Code, InForce
 from host_agent.privileges import RUN, locked, needs_root
-from host_agent.tap import TapError, TapStatus
+from host_agent.tap import Proof, TapError, TapStatus
 from wire.artifact import Artifact
 from wire.messages import Customization, Flow, Status, Target
 
@@ -222,6 +222,11 @@ class KmodTap:
         """Let the kernel prove what runs under an id: `wire.challenge` checks its answer."""
         with _tap_errors(), L45() as l45:
             return l45.challenge(customization, nonce)
+
+    def prove(self, customization: Customization, nonce: bytes) -> Proof:
+        """Let the kernel answer a challenge."""
+        said = self.challenge(customization.id, nonce)
+        return Proof(said.answer, said.build_id, "kernel")
 
     def stop(self) -> None:
         """Take this namespace's customizations away; l45.ko stays."""

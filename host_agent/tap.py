@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from wire.artifact import Artifact
 from wire.messages import Customization, Flow, Status, Target
@@ -28,6 +28,17 @@ class TapStatus:
     """That have customizations; None from a tap that does not say."""
     customizations: int = 0
     modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a tap says to a challenge; `wire.challenge` has what the answer is computed over."""
+
+    answer: bytes
+    evidence: bytes
+    """What of the code the answer is over."""
+    strength: Literal["kernel", "agent"]
+    """Who computed it."""
 
 
 class Tap(Protocol):
@@ -66,6 +77,9 @@ class Tap(Protocol):
 
     def flows(self) -> list[Flow]:
         """Return the namespace's sockets that have customizations; bounded, the tap's number."""
+
+    def prove(self, customization: Customization, nonce: bytes) -> Proof:
+        """Return the proof that this customization runs; raises TapError where it does not."""
 
     def stop(self) -> None:
         """Take the customizations and hooks of this namespace away; idempotent."""

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from host_agent import bpf_tap, kmod_tap
 from host_agent.privileges import RUN, needs_root
-from host_agent.tap import Tap, TapError, TapStatus
+from host_agent.tap import Proof, Tap, TapError, TapStatus
 from wire.artifact import Artifact
 from wire.messages import Customization, Flow, Status, Target
 
@@ -99,11 +99,6 @@ class Taps:
         return tuple(tap.target for tap in self._drivers)
 
     @property
-    def failing(self) -> list[str]:
-        """Names of the taps that do not work."""
-        return list(self._faults)
-
-    @property
     def error(self) -> str | None:
         """Why the other taps do not work, or None where all do."""
         return "; ".join(f"{name}: {fault}" for name, fault in self._faults.items()) or None
@@ -162,6 +157,13 @@ class Taps:
     def customizations(self) -> list[Status]:
         """Return what is in force; what cannot be read counts as gone, and is logged once."""
         return self._read("customizations", lambda tap: tap.customizations())
+
+    def prove(self, customization: Customization, nonce: bytes) -> Proof:
+        """Return the proof that a customization runs; raises TapError."""
+        for tap in self._drivers:
+            if tap.target == customization.target:
+                return tap.prove(customization, nonce)
+        raise TapError(f"no tap of this host runs {customization.target}")
 
     def flows(self) -> list[Flow]:
         """Return the sockets that have customizations; what cannot be read is logged once."""

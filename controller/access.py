@@ -1,0 +1,163 @@
+"""Who may call the REST API, and for what: the one place in which every route has its role.
+
+Callers on the Unix socket are root or the owner of the service, as the kernel says, and may do
+everything. Callers by TLS show a token (`Authorization: Bearer ...`). What is in no rule is an
+administrator's.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from controller.limits import FailureLimit
+from controller.tokens import ApiTokens, Role
+
+log = logging.getLogger(__name__)
+
+READING = "GET|HEAD"
+
+RULES: tuple[tuple[str, str, Role], ...] = (
+    # methods, path, who; the first that fits
+    (READING, r"/audit", Role.ADMIN),
+    (READING, r"/tokens", Role.ADMIN),
+    (READING, r"/(status|hosts|modules|intents|policy|events|flows|alerts|metrics|history)(/.*)?",
+     Role.VIEWER),
+    (READING, r"/(openapi\.json|docs|redoc)", Role.VIEWER),
+    (READING, r"/(dashboard(/.*)?)?", Role.VIEWER),
+    ("POST", r"/intents/plan", Role.VIEWER),
+    ("PUT|POST|PATCH|DELETE", r"/intents/.+", Role.OPERATOR),
+    ("POST", r"/hosts/[^/]+/challenge", Role.OPERATOR),
+)  # fmt: skip
+
+CALLER = "l45.caller"
+"""Where the scope of a request has its `Caller`."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls."""
+
+    name: str
+    """`token NAME` or `user NAME`."""
+    role: Role
+    source: str
+
+
+class Denied(Exception):
+    """A caller that is not served; the text says why."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+Authenticate = Callable[[Scope], Caller]
+
+
+def role_for(method: str, path: str) -> Role:
+    """Return who may make a request."""
+    return next(
+        (
+            role
+            for methods, pattern, role in RULES
+            if method in methods.split("|") and re.fullmatch(pattern, path)
+        ),
+        Role.ADMIN,
+    )
+
+
+class Access:
+    """Serves a request if its caller is known and has the role for it."""
+
+    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
+        self._app = app
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, or say why not."""
+        if scope["type"] != "http":
+            await self._deny_other(scope, receive, send)
+            return
+        try:
+            caller = self._authenticate(scope)
+            _authorise(caller, scope["method"], scope["path"])
+        except Denied as denied:
+            headers = {"WWW-Authenticate": "Bearer"} if denied.status == 401 else None
+            answer = JSONResponse({"detail": str(denied)}, denied.status, headers=headers)
+            await answer(scope, receive, send)
+            return
+        scope[CALLER] = caller
+        await self._app(scope, receive, send)
+
+    async def _deny_other(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+
+
+def local_caller(scope: Scope) -> Caller:
+    """Return who is at the other end of the Unix socket; raises Denied."""
+    client = scope.get("client")
+    if client is None:
+        raise Denied(403, "the kernel does not say who calls")
+    uid, pid = int(client[0]), int(client[1])
+    if uid not in (0, os.geteuid()):
+        raise Denied(403, f"uid {uid} is neither root nor the owner of the service")
+    return Caller(f"user {_user(uid)}", Role.ADMIN, f"local pid {pid}")
+
+
+def token_caller(
+    tokens: ApiTokens, failures: FailureLimit, alarm: Callable[[str], None]
+) -> Authenticate:
+    """Return who knows callers by their tokens; `alarm` is told of an address that keeps trying."""
+
+    def authenticate(scope: Scope) -> Caller:
+        source = (scope.get("client") or ("?", 0))[0]
+        token = tokens.find(_bearer(scope))
+        if token is None and failures.is_exceeded(source):
+            raise Denied(429, "too many requests from here had no good token: wait a minute")
+        if token is None:
+            if failures.failed(source):
+                alarm(source)
+            raise Denied(
+                401,
+                "a token is needed that this NCO knows and that has not expired: "
+                "`nco --token-file FILE`, made by `nco token create` at the NCO",
+            )
+        return Caller(f"token {token.name}", token.role, source)
+
+    return authenticate
+
+
+def _authorise(caller: Caller, method: str, path: str) -> None:
+    needed = role_for(method, path)
+    if caller.role < needed:
+        raise Denied(
+            403,
+            f"{caller.name} has the role {caller.role.name.lower()}; {method} {path} takes "
+            f"{needed.name.lower()}",
+        )
+
+
+def _bearer(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, text = value.decode("latin-1").partition(" ")
+            return text.strip() if kind.lower() == "bearer" else ""
+    return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,179 @@
+"""`nco host token`, `host revoke`, `token`, `audit`: who belongs, and who did what."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from controller import cli_print
+from controller.api_trust import (
+    AuditPage,
+    EnrolTokenRequest,
+    EnrolTokenView,
+    NewTokenView,
+    RevokedView,
+    RoleName,
+    TokenRequest,
+    TokenView,
+)
+from controller.cli_client import CommandError, connected, host_path
+from controller.config import find_state
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+State = Annotated[
+    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
+HostName = Annotated[str, typer.Argument(help="The host's name: one DNS label.")]
+
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of those who call the REST API by TLS.")
+
+
+def seconds(text: str) -> float:
+    """Return the seconds in `90s`, `15m`, `12h` or `30d`; raises CommandError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None:
+        raise CommandError(f"{text!r} is no time: write a number and s, m, h or d, like 12h")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def host_token(
+    name: HostName,
+    valid: Annotated[str, typer.Option("--valid", metavar="TIME", help="How long.")] = "1h",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write it there, mode 0600."),
+    ] = None,
+    state: State = None,
+) -> None:
+    """Make a token with which a host enrols, once.
+
+    Example: nco host token alpha > token; on the host: dca enrol token --credentials /etc/l45
+
+    It is a secret until it is used: give it to the host by a way that keeps it one. A newer token
+    for the same host takes its place.
+    """
+    asked = EnrolTokenRequest(valid=seconds(valid))
+    with _destination(out) as file, connected(find_state(state)) as nco:
+        answer = nco.call("POST", f"{host_path(name)}/token", EnrolTokenView, asked)
+        file.write(f"{answer.token}\n")
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer.expires))
+    cli_print.note(f"good once, until {until}, for host {name}")
+    if answer.replaces:
+        cli_print.note(f"{name} has a certificate now: it ends when this token is used")
+
+
+def host_revoke(name: HostName, state: State = None, json: Json = False) -> None:
+    """Cut a host off, now: its session ends and its certificates are never accepted again.
+
+    Its customizations stay in its kernel, and what intents ask of it stays asked: `nco revoke`
+    takes an intent away. A new token (`nco host token`) lets it enrol anew.
+    """
+    with connected(find_state(state)) as nco:
+        answer = nco.call("POST", f"{host_path(name)}/revoke", RevokedView)
+    if json:
+        cli_print.print_json(answer)
+        return
+    session = "its session was cut" if answer.connected else "it was not connected"
+    cli_print.line(f"{name} is revoked: {answer.certificates} certificates, {session}")
+
+
+@token_app.command("create")
+def token_create(
+    name: Annotated[str, typer.Argument(help="What the audit log will call its holder.")],
+    role: Annotated[RoleName, typer.Option("--role", help="What its holder may do.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there, mode 0600.")
+    ] = None,
+    valid: Annotated[
+        str | None, typer.Option("--valid", metavar="TIME", help="Left out: until revoked.")
+    ] = None,
+    state: State = None,
+) -> None:
+    """Make a token for a REST caller: viewers see, operators deploy, admins decide who belongs.
+
+    Example: nco token create grafana --role viewer --valid 90d --out grafana.token
+    """
+    asked = TokenRequest(name=name, role=role, valid=seconds(valid) if valid else None)
+    with _destination(out) as file, connected(find_state(state)) as nco:
+        answer = nco.call("POST", "/tokens", NewTokenView, asked)
+        file.write(f"{answer.token}\n")
+
+
+@token_app.command("list")
+def token_list(state: State = None, json: Json = False) -> None:
+    """Show the tokens, without their secrets."""
+    with connected(find_state(state)) as nco:
+        answer = nco.call("GET", "/tokens", list[TokenView])
+    if json:
+        cli_print.print_json(answer)
+        return
+    rows = [(t.name, t.role, _moment(t.created), _moment(t.expires)) for t in answer]
+    cli_print.table(("NAME", "ROLE", "CREATED", "EXPIRES"), rows)
+
+
+@token_app.command("revoke")
+def token_revoke(name: str, state: State = None) -> None:
+    """Accept a token no more, from now on."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+        raise CommandError(f"{name!r} is no token's name; `nco token list` shows them")
+    with connected(find_state(state)) as nco:
+        nco.call("DELETE", f"/tokens/{name}", None)
+    cli_print.line(f"token {name} is revoked")
+
+
+def audit(
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="How far back.")] = "1d",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The latest.")] = 1000,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show who changed what, when, from where, and what came of it.
+
+    Example: nco audit --since 2h
+    """
+    begin = max(0.0, time.time() - seconds(since))
+    with connected(find_state(state)) as nco:
+        page = nco.call("GET", f"/audit?since={begin:.3f}&limit={limit}", AuditPage)
+    if json:
+        cli_print.print_json(page)
+        return
+    rows = [
+        (_moment(e.at), e.actor, e.source, e.action, e.subject, e.outcome, e.detail)
+        for e in page.entries
+    ]
+    cli_print.table(("WHEN", "WHO", "FROM", "WHAT", "OF", "OUTCOME", "DETAIL"), rows)
+    if page.more:
+        cli_print.note(f"older ones are left out: --limit {10 * limit}, or a shorter --since")
+
+
+@contextlib.contextmanager
+def _destination(out: Path | None) -> Iterator[TextIO]:
+    """Give where a secret is written to: a new file of mode 0600, or standard output.
+
+    The file is there before the secret is made, and goes where it is not.
+    """
+    if out is None:
+        yield sys.stdout
+        return
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            yield file
+    except BaseException:
+        out.unlink()
+        raise
+    cli_print.note(f"{out} has the token, mode 0600")
+
+
+def _moment(at: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "never"

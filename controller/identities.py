@@ -1,0 +1,269 @@
+"""Whose certificate is accepted: those that were issued and not revoked, until they expire.
+
+What a connection needs is in memory; the CIB has it before anybody is told. A certificate that the
+service did not issue itself (`nco host add` is offline) counts from the moment it is first seen;
+one that was made before its host was revoked is as revoked as the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from cryptography import x509
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from controller.audit import Entry, note
+from controller.certificates import CLIENT, Authority, RequestError, pem, requested_key
+from controller.database import Base, Database
+from controller.errors import Refusal
+from wire.identity import PeerCertificate
+from wire.messages import Renewed
+
+log = logging.getLogger(__name__)
+
+Origin = Literal["token", "renewal", "offline"]
+
+AGAIN = 0.25
+"""Of a certificate's lifetime has to pass before its host may ask for another one."""
+
+
+class CertificateRow(Base):
+    """A certificate of a host."""
+
+    __tablename__ = "certificate"
+
+    serial: Mapped[str] = mapped_column(primary_key=True)
+    """Hexadecimal."""
+    host: Mapped[str] = mapped_column(index=True)
+    issued: Mapped[float]
+    """Unix time in seconds, as are all."""
+    expires: Mapped[float]
+    origin: Mapped[str]
+    revoked: Mapped[float | None]
+
+
+class RevocationRow(Base):
+    """When a host was revoked last."""
+
+    __tablename__ = "revocation"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[float]
+
+
+@dataclass
+class _Known:
+    issued: float
+    expires: float
+    revoked: bool
+
+
+@dataclass(frozen=True)
+class Validity:
+    """For how long certificates are good; seconds."""
+
+    lifetime: float
+    grace: float
+    """For which an expired one is still let in, to be renewed."""
+
+
+class Identities:
+    """See the module's text. All but what is awaited is called from one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        authority: Authority,
+        ca: bytes,
+        validity: Validity,
+        clock: Callable[[], float],
+    ) -> None:
+        """Issue certificates of `authority`; `ca` is what hosts trust (PEM), `clock` Unix time."""
+        self.ca = ca
+        self._database = database
+        self._authority = authority
+        self._validity = validity
+        self._clock = clock
+        self._known: dict[str, dict[int, _Known]] = {}
+        """Of each host, by serial."""
+        self._revoked: dict[str, float] = {}
+
+    async def load(self) -> None:
+        """Read what is known from the CIB."""
+        certificates = await self._database.read(lambda s: list(s.scalars(select(CertificateRow))))
+        revocations = await self._database.read(lambda s: list(s.scalars(select(RevocationRow))))
+        for row in certificates:
+            self._remember(row)
+        self._revoked = {row.host: row.at for row in revocations}
+
+    def refusal(self, certificate: PeerCertificate) -> str | None:
+        """Return why a certificate is not accepted now, or None."""
+        name, known = certificate.name, self._certificate(certificate)
+        revoked_at = self._revoked.get(name)
+        before = revoked_at is not None and certificate.issued <= revoked_at
+        if known.revoked if known else before:
+            return (
+                f"host {name!r} was revoked, or enrolled anew, after this certificate was issued: "
+                f"`nco host token {name}` at the NCO, then `dca enrol` on the host"
+            )
+        late = self._clock() - certificate.expires
+        if late > self._validity.grace:
+            return (
+                f"the certificate of {name!r} has expired {late / 3600:.1f} hours ago by the NCO's "
+                f"clock: `nco host token {name}` there, then `dca enrol` on the host"
+            )
+        return None
+
+    async def seen(self, certificate: PeerCertificate) -> None:
+        """Take note of a certificate that was accepted; one issued offline is new to the CIB."""
+        if self._certificate(certificate) is not None:
+            return
+        row = _row(
+            certificate.name,
+            certificate.serial,
+            certificate.issued,
+            certificate.expires,
+            "offline",
+        )
+        self._remember(row)
+        await self._database.submit(lambda session: session.merge(_copy(row)))
+
+    async def renew(self, host: str, request: bytes) -> Renewed:
+        """Answer a request for a new certificate on the connection of this host."""
+        if self._asked_too_soon(host):
+            return Renewed(error="this host got a certificate only just now: use that one")
+        try:
+            certificate = await self.issue(host, request)
+        except RequestError as error:
+            return Renewed(error=str(error))
+        except Refusal as error:
+            log.error("host=%s certificate not renewed: %s", host, error)
+            return Renewed(error=f"the NCO cannot renew it now: {error}")
+        return Renewed(certificate=pem(certificate), ca=self.ca)
+
+    async def issue(self, host: str, request: bytes) -> x509.Certificate:
+        """Return a new certificate of a host that is known; raises RequestError, Refusal."""
+        certificate = self.sign(host, request)
+        row = self.row(host, certificate, "renewal")
+        now, forgotten = self._clock(), self._clock() - self._validity.grace
+
+        def change(session: Session) -> None:
+            session.add(_copy(row))
+            session.execute(
+                delete(CertificateRow).where(
+                    CertificateRow.host == host, CertificateRow.expires < forgotten
+                )
+            )
+            note(session, now, issued(row))
+
+        await self._database.submit(change)
+        self._remember(row)
+        self._forget(host, forgotten)
+        return certificate
+
+    async def revoke(self, host: str) -> int:
+        """Accept no certificate any more that this host has; return how many were known."""
+        now = self._clock()
+        await self._database.submit(lambda session: revoke_all(session, host, now))
+        return self.revoked(host, now)
+
+    def sign(self, host: str, request: bytes) -> x509.Certificate:
+        """Return a certificate that nobody knows yet; raises RequestError."""
+        return self._authority.issue(
+            requested_key(request),
+            host,
+            CLIENT,
+            lifetime=timedelta(seconds=self._validity.lifetime),
+            now=datetime.fromtimestamp(self._clock(), UTC),
+        )
+
+    def row(self, host: str, certificate: x509.Certificate, origin: Origin) -> CertificateRow:
+        """Return what the CIB should know of a new certificate."""
+        expires = certificate.not_valid_after_utc.timestamp()
+        return _row(host, certificate.serial_number, self._clock(), expires, origin)
+
+    def enrolled(self, row: CertificateRow) -> None:
+        """Take note of a certificate, now stored, that takes the place of all of its host's."""
+        self.revoked(row.host, row.issued)
+        self._remember(row)
+
+    def revoked(self, host: str, at: float) -> int:
+        """Take note that what this host had is stored as revoked; return how many were known."""
+        self._revoked[host] = at
+        known = [one for one in self._of(host) if not one.revoked]
+        for one in known:
+            one.revoked = True
+        return len(known)
+
+    def expires(self, host: str) -> float | None:
+        """Return when the last certificate of a host expires, None where it has none."""
+        return max((one.expires for one in self._of(host) if not one.revoked), default=None)
+
+    def _asked_too_soon(self, host: str) -> bool:
+        """Whether a certificate of this host is almost new: nobody makes us sign without end."""
+        age = self._clock() - max((one.issued for one in self._of(host)), default=0.0)
+        return 0 <= age < self._validity.lifetime * AGAIN
+
+    def _of(self, host: str) -> list[_Known]:
+        return list(self._known.get(host, {}).values())
+
+    def _certificate(self, certificate: PeerCertificate) -> _Known | None:
+        return self._known.get(certificate.name, {}).get(certificate.serial)
+
+    def _remember(self, row: CertificateRow) -> None:
+        known = _Known(row.issued, row.expires, row.revoked is not None)
+        self._known.setdefault(row.host, {})[int(row.serial, 16)] = known
+
+    def _forget(self, host: str, before: float) -> None:
+        for serial, known in list(self._known.get(host, {}).items()):
+            if known.expires < before:
+                del self._known[host][serial]
+
+
+def revoke_all(session: Session, host: str, at: float) -> None:
+    """Mark all certificates of a host as revoked, in the transaction that is under way."""
+    session.execute(
+        update(CertificateRow)
+        .where(CertificateRow.host == host, CertificateRow.revoked.is_(None))
+        .values(revoked=at)
+    )
+    session.merge(RevocationRow(host=host, at=at))
+
+
+def issued(row: CertificateRow, source: str = "") -> Entry:
+    """Return what the audit log says of a new certificate."""
+    return Entry(
+        "certificate issued",
+        row.host,
+        actor=f"agent {row.host}",
+        source=source,
+        detail=f"by {row.origin}, serial {row.serial}",
+    )
+
+
+def _row(host: str, serial: int, issued: float, expires: float, origin: Origin) -> CertificateRow:
+    return CertificateRow(
+        serial=f"{serial:x}",
+        host=host,
+        issued=issued,
+        expires=expires,
+        origin=origin,
+        revoked=None,
+    )
+
+
+def _copy(row: CertificateRow) -> CertificateRow:
+    """Return another object of the same row: a change may run again, in another session."""
+    return CertificateRow(
+        serial=row.serial,
+        host=row.host,
+        issued=row.issued,
+        expires=row.expires,
+        origin=row.origin,
+        revoked=row.revoked,
+    )

@@ -1,0 +1,190 @@
+"""Trust, put together: identities of hosts, enrolment, callers' tokens, the audit log.
+
+The control channel asks here whom to let in (`controller.control.Guard`), the REST API asks here
+for everything about who belongs to the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from controller import ca
+from controller.access import Authenticate, token_caller
+from controller.audit import AuditLog, Entry
+from controller.config import ConfigError, NcoConfig, StateFolder, split_endpoint
+from controller.database import Database
+from controller.enrol import Enrolment, EnrolServer
+from controller.errors import Refusal
+from controller.identities import Identities, Validity
+from controller.limits import FailureLimit
+from controller.tokens import ApiTokens
+from wire.identity import NCO_NAME, Credentials, PeerCertificate
+from wire.messages import ChallengeAnswer, Renewed
+
+log = logging.getLogger(__name__)
+
+PRUNE_SECONDS = 600.0
+"""Between two prunings of the audit log."""
+
+RETRY_SECONDS = 60.0
+"""After which the service tries again to renew its own certificate."""
+
+FAILURES, FAILURES_PER_SECOND = 10.0, 0.1
+"""Requests without a good token that one address has, at once and from then on."""
+
+
+class Trust:
+    """See the module's text. `open` it, `start` it, then `run` it until cancelled."""
+
+    def __init__(
+        self,
+        state: StateFolder,
+        config: NcoConfig,
+        database: Database,
+        cut: Callable[[str, str], object],
+    ) -> None:
+        """Use the keys in `state`; `cut` ends the session of a host, with a reason.
+
+        Raises ConfigError, IdentityError.
+        """
+        self._state = state
+        self._config = config
+        self._cut = cut
+        self._authority = ca.load_authority(state, config)
+        self._lifetime = timedelta(seconds=config.certificate_lifetime)
+        self._due = self._renew_own()
+        identity = ca.load_identity(state, NCO_NAME)
+        validity = Validity(config.certificate_lifetime, config.certificate_grace)
+        self.control_context = state.credentials.server_context()
+        self.open_context = state.credentials.open_context()
+        self.audit = AuditLog(database, time.time, config.audit_keep)
+        self.tokens = ApiTokens(database, time.time)
+        self.identities = Identities(database, self._authority, identity.ca, validity, time.time)
+        self.enrolment = Enrolment(
+            database, self.identities, identity.signer, clock=time.time, cut=cut
+        )
+        self._enrol_server = EnrolServer(self.enrolment, self.open_context)
+        self._failures = FailureLimit(
+            time.monotonic, allowed=FAILURES, per_second=FAILURES_PER_SECOND
+        )
+        self._alarms: set[asyncio.Task[None]] = set()
+        self.enrol_port = 0
+        self.rest_listener: socket.socket | None = None
+
+    async def start(self) -> None:
+        """Read what is in the CIB, and listen for hosts that enrol; raises OSError, Refusal."""
+        await self.identities.load()
+        await self.tokens.load()
+        _, self.enrol_port = self._enrol_server.start(*self._config.enrol_endpoint)
+        if self._config.rest is not None:
+            self.rest_listener = socket.create_server(split_endpoint(self._config.rest))
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._enrol_server.run())
+            tasks.create_task(self._keep_fresh())
+            tasks.create_task(self._prune())
+
+    @property
+    def rest_port(self) -> int | None:
+        """Where callers with tokens are served, if they are."""
+        return self.rest_listener.getsockname()[1] if self.rest_listener else None
+
+    # -- for the control channel
+
+    def refusal(self, certificate: PeerCertificate) -> str | None:
+        """Return why a certificate is not accepted now, or None."""
+        return self.identities.refusal(certificate)
+
+    async def seen(self, certificate: PeerCertificate) -> None:
+        """Take note of a certificate with which a host was let in."""
+        await self.identities.seen(certificate)
+
+    async def renew(self, host: str, request: bytes) -> Renewed:
+        """Answer a request for a new certificate."""
+        return await self.identities.renew(host, request)
+
+    def answered(self, host: str, answer: ChallengeAnswer) -> None:
+        """Take note of what a host says to a challenge."""
+
+    # -- for the REST API
+
+    def now(self) -> float:
+        """Return Unix time."""
+        return time.time()
+
+    def authenticate(self) -> Authenticate:
+        """Return who knows callers by their tokens."""
+        return token_caller(self.tokens, self._failures, self._alarm)
+
+    async def enrol_token(self, host: str, valid: float) -> str:
+        """Return a new token with which a host may enrol once."""
+        address, _ = split_endpoint(self._config.control)
+        return await self.enrolment.token(host, valid, (address, self.enrol_port))
+
+    async def revoke_host(self, host: str) -> tuple[int, bool]:
+        """Cut a host off; return how many certificates it had, and whether it was connected."""
+        certificates = await self.identities.revoke(host)
+        connected = bool(
+            self._cut(
+                host, f"host {host!r} was revoked: `nco host token {host}` lets it enrol anew"
+            )
+        )
+        log.warning("host=%s revoked connected=%s", host, connected)
+        return certificates, connected
+
+    # -- what it does by itself
+
+    def _alarm(self, source: str) -> None:
+        log.warning("from=%s many REST requests without a good token", source)
+        entry = Entry(
+            "callers without a good token",
+            source,
+            actor="unknown",
+            source=source,
+            outcome="refused",
+        )
+        task = asyncio.create_task(_quietly(self.audit.add(entry)))
+        self._alarms.add(task)
+        task.add_done_callback(self._alarms.discard)
+
+    async def _keep_fresh(self) -> None:
+        """Renew the service's own certificate; connections that stand go on."""
+        while True:
+            left = (self._due - datetime.now(UTC)).total_seconds()
+            await asyncio.sleep(min(max(left, 0.0), RETRY_SECONDS))
+            if left > RETRY_SECONDS:
+                continue  # clocks jump: look often
+            try:
+                self._due = await asyncio.to_thread(self._renew_own)
+                for context in (self.control_context, self.open_context):
+                    _use(context, self._state.credentials)
+            except (ConfigError, OSError, ssl.SSLError) as error:
+                log.error("own certificate not renewed: %s", error)
+                self._due = datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS)
+
+    def _renew_own(self) -> datetime:
+        return ca.renew_own(self._state, self._authority, self._lifetime, datetime.now(UTC))
+
+    async def _prune(self) -> None:
+        while True:
+            await _quietly(self.audit.prune())
+            await asyncio.sleep(PRUNE_SECONDS)
+
+
+def _use(context: ssl.SSLContext, credentials: Credentials) -> None:
+    context.load_cert_chain(credentials.certificate, credentials.key)
+
+
+async def _quietly(work: object) -> None:
+    try:
+        await work  # type: ignore[misc]
+    except Refusal as error:
+        log.error("audit log not written: %s", error)

@@ -1,0 +1,298 @@
+"""Trust at a real service: enrolment, renewal, revocation, callers with tokens, the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from controller.access import READING, RULES
+from host_agent.channel import Address, Backoff, Channel
+from host_agent.enrol import EnrolmentError, enrol
+from host_agent.renewal import Renewal
+from tests.unit.nco_kit import PATIENCE, Service, credentials, eventually, make_state, running
+from wire.enrol import Token
+from wire.frames import FrameReader, encode
+from wire.identity import NCO_NAME, Credentials, PeerCertificate
+from wire.messages import Challenge, Heartbeat, Hello, Renewed, dump
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    state = make_state(tmp_path_factory.mktemp("trust"))
+    with state.config.open("a") as file:
+        file.write('rest = "127.0.0.1:0"\ncertificate_lifetime = 4\ncertificate_grace = 4\n')
+    with running(state) as service:
+        yield service
+
+
+def call(service: Service, method: str, path: str, **arguments: Any) -> httpx.Response:  # noqa: ANN401
+    with service.client() as client:
+        return client.request(method, path, **arguments)
+
+
+def token(service: Service, host: str, valid: float = 60) -> Token:
+    answer = call(service, "POST", f"/hosts/{host}/token", json={"valid": valid})
+    return Token.decode(answer.raise_for_status().json()["token"])
+
+
+def enrolled(service: Service, host: str, folder: Path) -> Credentials:
+    here = Credentials(folder / host)
+    asyncio.run(enrol(token(service, host), here))
+    return here
+
+
+def greet(service: Service, who: Credentials, host: str) -> dict[str, Any]:
+    """Return what the NCO says to a hello: `welcome`, or `refused` with the reason."""
+
+    async def play() -> dict[str, Any]:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", service.port, ssl=who.client_context(), server_hostname=NCO_NAME
+        )
+        writer.write(encode(dump(Hello(host=host, boot_id="b", kernel="6.18"))))
+        frames = FrameReader()
+        async with asyncio.timeout(PATIENCE):
+            while data := await reader.read(65536):
+                for value in frames.feed(data):
+                    writer.close()
+                    return dict(value)
+        raise AssertionError("closed without a word")
+
+    return asyncio.run(play())
+
+
+def test_a_host_enrols_once_and_its_key_never_leaves_it(service: Service, tmp_path: Path) -> None:
+    granted = token(service, "alpha")
+    here = Credentials(tmp_path / "alpha")
+    asyncio.run(enrol(granted, here))
+    assert stat.S_IMODE(here.key.stat().st_mode) == 0o600
+    assert greet(service, here, "alpha")["type"] == "welcome"
+    with pytest.raises(EnrolmentError, match="used before"):
+        asyncio.run(enrol(granted, Credentials(tmp_path / "thief")))
+    assert not (tmp_path / "thief").exists()
+    database = service.state.path.parent / "state" / "nco.db"
+    stored = b"".join(path.read_bytes() for path in database.parent.glob("nco.db*"))
+    assert granted.secret not in stored
+    assert granted.secret.hex().encode() not in stored
+    refused = [e for e in audit(service) if e["action"] == "enrolment refused"]
+    assert refused[-1]["subject"] == "alpha"
+
+
+def audit(service: Service) -> list[dict[str, Any]]:
+    return list(service.get("/audit")["entries"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"secret": bytes(32)}, "does not know this token"),
+        ({"host": "mallory"}, "is not for host 'mallory'"),
+        ({"fingerprint": bytes(32)}, "is not the NCO that made this token"),
+    ],
+)
+def test_a_token_that_was_tampered_with_is_refused(
+    service: Service, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    granted = token(service, "beta")
+    with pytest.raises(EnrolmentError, match=words):
+        asyncio.run(enrol(granted.model_copy(update=change), Credentials(tmp_path / "beta")))
+    asyncio.run(enrol(granted, Credentials(tmp_path / "beta")))
+
+
+def test_a_newer_token_takes_the_place_of_one_that_was_not_used(
+    service: Service, tmp_path: Path
+) -> None:
+    older, newer = token(service, "gamma"), token(service, "gamma")
+    with pytest.raises(EnrolmentError, match="a newer one took its place"):
+        asyncio.run(enrol(older, Credentials(tmp_path / "gamma")))
+    asyncio.run(enrol(newer, Credentials(tmp_path / "gamma")))
+
+
+def test_a_revoked_host_is_refused_until_it_enrols_anew(service: Service, tmp_path: Path) -> None:
+    first = enrolled(service, "delta", tmp_path)
+    assert greet(service, first, "delta")["type"] == "welcome"
+    answer = call(service, "POST", "/hosts/delta/revoke").raise_for_status().json()
+    assert answer["certificates"] == 1
+    refused = greet(service, first, "delta")
+    assert "was revoked" in refused["reason"]
+    second = enrolled(service, "delta", tmp_path / "again")
+    assert greet(service, second, "delta")["type"] == "welcome"
+    assert "was revoked" in greet(service, first, "delta")["reason"]
+
+
+def test_a_certificate_that_was_issued_offline_is_revoked_with_its_host(service: Service) -> None:
+    offline = credentials(service.state, "epsilon")
+    assert greet(service, offline, "epsilon")["type"] == "welcome"
+    call(service, "POST", "/hosts/epsilon/revoke").raise_for_status()
+    assert "was revoked" in greet(service, offline, "epsilon")["reason"]
+
+
+def test_revocation_survives_the_service(tmp_path: Path) -> None:
+    with running(make_state(tmp_path)) as service:
+        unseen, seen = credentials(service.state, "h1"), credentials(service.state, "h2")
+        assert greet(service, seen, "h2")["type"] == "welcome"
+        for host in ("h1", "h2"):
+            call(service, "POST", f"/hosts/{host}/revoke").raise_for_status()
+        service.restart_after_kill()
+        assert "was revoked" in greet(service, unseen, "h1")["reason"]
+        assert "was revoked" in greet(service, seen, "h2")["reason"]
+
+
+class Host:
+    """The agent's channel and renewal, without a tap."""
+
+    def __init__(self, service: Service, who: Credentials, host: str) -> None:
+        self.sessions = 0
+        self._host = host
+        self._who = who
+        self.channel = Channel(
+            Address("127.0.0.1", service.port),
+            who.client_context(),
+            hello=self._hello,
+            heartbeat=lambda: Heartbeat(generation=0),
+            deliver=self._deliver,
+            asked=self._asked,
+            backoff=Backoff(base=0.01, cap=0.05),
+        )
+        self.renewal = Renewal(
+            who,
+            host,
+            send=self.channel.send,
+            replaced=lambda: self.channel.use(who.client_context()),
+        )
+
+    async def run(self, until: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            jobs = [tasks.create_task(self.channel.run()), tasks.create_task(self.renewal.run())]
+            while not until():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            for job in jobs:
+                job.cancel()
+
+    async def _hello(self) -> Hello:
+        return Hello(host=self._host, boot_id="b", kernel="6.18")
+
+    async def _deliver(self, event: object) -> None:
+        self.sessions += type(event).__name__ == "Connected"
+
+    async def _asked(self, message: Challenge | Renewed) -> None:
+        if isinstance(message, Renewed):
+            self.renewal.take(message)
+
+
+def serial(who: Credentials) -> int:
+    certificate = PeerCertificate.read(who.certificate.read_bytes())
+    assert certificate is not None
+    return certificate.serial
+
+
+def test_a_certificate_is_renewed_again_and_again_and_the_session_goes_on(
+    service: Service, tmp_path: Path
+) -> None:
+    """Certificates live 4 s, and 4 more by grace: the fourth one outlives the first."""
+    who = enrolled(service, "zeta", tmp_path)
+    keys, serials = {who.key.read_bytes()}, {serial(who)}
+    host = Host(service, who, "zeta")
+
+    def renewed() -> bool:
+        keys.add(who.key.read_bytes())
+        serials.add(serial(who))
+        return len(serials) == 4
+
+    asyncio.run(host.run(renewed))
+    assert len(keys) == 4, "each certificate is for a new key"
+    assert host.sessions == 1
+    assert greet(service, who, "zeta")["type"] == "welcome"
+
+
+def test_a_host_whose_certificate_expired_is_let_in_for_a_while_then_not(
+    service: Service, tmp_path: Path
+) -> None:
+    who = enrolled(service, "eta", tmp_path)
+    eventually(lambda: greet(service, who, "eta")["type"] == "refused", "the grace is over")
+    assert "has expired" in greet(service, who, "eta")["reason"]
+
+
+def test_the_services_own_certificate_is_renewed_while_it_runs(service: Service) -> None:
+    own = service.state.credentials
+    before = serial(own)
+    eventually(lambda: serial(own) != before, "a new certificate")
+
+    def shown() -> int:
+        pem = ssl.get_server_certificate(("127.0.0.1", service.get("/status")["enrol_port"]))
+        certificate = PeerCertificate.read(pem.encode())
+        assert certificate is not None
+        return certificate.serial
+
+    eventually(lambda: shown() != before, "it is shown")
+
+
+def remote(service: Service, secret: str | None) -> httpx.Client:
+    context = ssl.create_default_context(cafile=str(service.state.credentials.ca))
+    return httpx.Client(
+        verify=context,
+        base_url=f"https://127.0.0.1:{service.get('/status')['rest_port']}",
+        headers={"Authorization": f"Bearer {secret}"} if secret else {},
+        timeout=PATIENCE,
+    )
+
+
+def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:  # noqa: ANN401
+    return client.request(method, path, extensions={"sni_hostname": NCO_NAME}, **arguments)
+
+
+def test_callers_by_tls_do_what_their_role_allows(service: Service) -> None:
+    secrets = {}
+    for role in ("viewer", "operator", "admin"):
+        answer = call(service, "POST", "/tokens", json={"name": f"t-{role}", "role": role})
+        assert answer.status_code == 201
+        secrets[role] = answer.json()["token"]
+    expected = {
+        ("GET", "/intents"): (200, 200, 200),
+        ("DELETE", "/intents/none"): (403, 404, 404),
+        ("GET", "/audit"): (403, 403, 200),
+        ("GET", "/tokens"): (403, 403, 200),
+        ("POST", "/hosts/theta/revoke"): (403, 403, 200),
+    }
+    for (method, path), codes in expected.items():
+        for (role, secret), code in zip(secrets.items(), codes, strict=True):
+            with remote(service, secret) as client:
+                answer = ask(client, method, path)
+            assert answer.status_code == code, (role, method, path)
+            if code == 403:
+                assert f"has the role {role}" in answer.json()["detail"]
+    listed = service.get("/tokens")
+    assert {token["name"] for token in listed} >= {"t-viewer", "t-operator", "t-admin"}
+    assert not any(secret in str(listed) for secret in secrets.values())
+    who = {e["actor"] for e in audit(service) if e["action"] == "DELETE /intents/none"}
+    assert who == {"token t-operator", "token t-admin"}
+
+    call(service, "DELETE", "/tokens/t-viewer").raise_for_status()
+    with remote(service, secrets["viewer"]) as client:
+        assert ask(client, "GET", "/status").status_code == 401
+
+
+def test_guessing_is_slowed_down_but_who_has_a_token_is_served(service: Service) -> None:
+    with remote(service, None) as client:
+        answer = ask(client, "GET", "/status")
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        codes = [ask(client, "GET", "/status").status_code for _ in range(15)]
+    assert codes[-1] == 429
+    made = call(service, "POST", "/tokens", json={"name": "late", "role": "viewer", "valid": 60})
+    with remote(service, made.json()["token"]) as client:
+        assert ask(client, "GET", "/status").status_code == 200
+
+
+def test_every_route_that_the_service_has_is_in_a_rule(service: Service) -> None:
+    """What is in none is an administrator's: safe, but then a viewer cannot see it."""
+    shown = [p for p, ways in service.get("/openapi.json")["paths"].items() if "get" in ways]
+    patterns = [pattern for methods, pattern, _ in RULES if methods == READING]
+    assert [p for p in shown if not any(re.fullmatch(one, p) for one in patterns)] == []
