@@ -105,7 +105,10 @@ class Trust:
 
     async def seen(self, certificate: PeerCertificate) -> None:
         """Take note of a certificate with which a host was let in."""
-        await self.identities.seen(certificate)
+        try:
+            await self.identities.seen(certificate)
+        except Refusal as error:  # not needed to revoke it: it was made before
+            log.warning("host=%s certificate not noted: %s", certificate.name, error)
 
     async def renew(self, host: str, request: bytes) -> Renewed:
         """Answer a request for a new certificate."""
