@@ -6,6 +6,7 @@ Pure: the caller says what time it is.
 from __future__ import annotations
 
 from apps.openflow_check import HEADER_BYTES, MalformedMessage, Type
+from controller.bucket import Bucket
 
 PACKET_INS_PER_SECOND = 1000.0
 PACKET_IN_BURST = 1000.0
@@ -25,25 +26,6 @@ MULTIPART_BODY = 16
 PORT_DESCRIPTION = 13
 MORE = 1
 PORT_DELETED = 1
-
-
-class Bucket:
-    """A token bucket."""
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._filled = now
-
-    def take(self, now: float) -> bool:
-        """Return whether there was a token left, and take it."""
-        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
-        self._filled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 class Limits:

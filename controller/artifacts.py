@@ -11,6 +11,9 @@ from controller.cib import ArtifactRow, BuildRow, Cib
 from wire.artifact import Artifact
 from wire.messages import ArtifactData
 
+MESSAGES_KEPT = 16
+"""Messages that are in memory: agents mostly ask for the same ones."""
+
 
 class ArtifactStore:
     """Keeps compiled modules and finds them by build key and by digest."""
@@ -19,6 +22,8 @@ class ArtifactStore:
         self._cib = cib
         self._folder = folder
         self._signer = signer
+        self._messages: dict[str, ArtifactData] = {}
+        """What went out last, the oldest first: the next agent gets the same object."""
 
     def built(self, key: str) -> str | None:
         """Return the digest of what the build `key` gave, if its bytes are still here and right."""
@@ -39,8 +44,15 @@ class ArtifactStore:
 
     def message(self, digest: str) -> ArtifactData | None:
         """Return the signed message that carries an artifact."""
-        artifact = self.get(digest)
-        return artifact.message(artifact.sign(self._signer)) if artifact else None
+        kept = self._messages.get(digest)
+        artifact = self.get(digest) if kept is None else None
+        if artifact is None:
+            return kept
+        if len(self._messages) >= MESSAGES_KEPT:
+            del self._messages[next(iter(self._messages))]
+        message = artifact.message(artifact.sign(self._signer))
+        self._messages[digest] = message
+        return message
 
     def put(self, key: str, artifact: Artifact) -> str:
         """Store what the build `key` gave; return its digest."""

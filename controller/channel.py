@@ -6,10 +6,11 @@ import asyncio
 import logging
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
+from controller.pushes import PIECE, Pushes
 from wire.frames import FrameError, FrameReader, encode
 from wire.messages import MessageError, dump
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 CLOSING_TIME = 5.0
 """Seconds that a peer has to take what was written before a close."""
+
+BUFFERED = 2 * PIECE
+"""Bytes that may wait in a connection before it writes no more of what is large."""
 
 
 def private_listener(path: Path) -> socket.socket:
@@ -37,10 +41,18 @@ class FrameChannel(asyncio.Protocol):
 
     A peer that sends what is no frame or no message, that announces a frame over the maximum, or
     that does not read what it is sent, is cut off, with one line in the log.
+
+    What is large goes out in turns with other connections (`push`). A frame that was begun is ended
+    before another one begins; what is small (`send`) goes before what is large and was not begun.
     """
 
-    def __init__(self, *, max_frame: int, max_unsent: int, stall_time: float) -> None:
-        """`max_unsent` bytes may wait for the peer, none of them longer than `stall_time` s."""
+    def __init__(
+        self, *, max_frame: int, max_unsent: int, stall_time: float, pushes: Pushes | None = None
+    ) -> None:
+        """`max_unsent` bytes may wait for the peer, none of them longer than `stall_time` s.
+
+        `pushes` has the connections that take turns, where large frames are to be sent.
+        """
         self.peer = "?"
         self._reader = FrameReader(max_frame)
         self._max_unsent = max_unsent
@@ -48,6 +60,15 @@ class FrameChannel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
+        self._pushes = pushes
+        self._large: list[bytes] = []
+        """Large frames, the first of which may be out in part."""
+        self._written = 0
+        """Bytes of the first large frame that are out."""
+        self._behind: list[bytes] = []
+        """Small frames that wait for the end of a large one."""
+        self._has_turns = False
+        self._is_paused = False
 
     # -- for subclasses
 
@@ -72,9 +93,28 @@ class FrameChannel(asyncio.Protocol):
         """Send without waiting; nothing happens on a connection that has ended."""
         if self._transport is None or not self.is_open:
             return
-        self._transport.write(encode(dump(message)))
-        if self._transport.get_write_buffer_size() > self._max_unsent:
+        frame = encode(dump(message))
+        if self._written:
+            self._behind.append(frame)
+        else:
+            self._transport.write(frame)
+        if self._unsent(self._transport) > self._max_unsent:
             self.abort(f"does not read: over {self._max_unsent} bytes wait for it")
+
+    def push(self, frame: bytes) -> None:
+        """Send a large frame in turns with other connections; one that waits already goes once."""
+        assert self._pushes is not None, "it was made without"  # noqa: S101
+        if self.is_open and not any(frame is waiting for waiting in self._large):
+            self._large.append(frame)
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        if self._pushes is not None and not self._has_turns:
+            self._has_turns = True
+            self._pushes.add(self)
+
+    def _unsent(self, transport: asyncio.Transport) -> int:
+        return transport.get_write_buffer_size() + sum(map(len, self._behind))
 
     def close(self, reason: str) -> None:
         """Close once the peer has what was written, or after a short while."""
@@ -91,13 +131,34 @@ class FrameChannel(asyncio.Protocol):
             log.warning("peer=%s cut off: %s", self.peer, reason)
             self._transport.abort()
 
+    # -- for those who take turns
+
+    def write_piece(self) -> bool:
+        """Write a piece of what is large; whether there is another that can be written now."""
+        if self._large and self.is_open and not self._is_paused:
+            self._write_piece(cast(asyncio.Transport, self._transport))
+        self._has_turns = bool(self._large) and self.is_open and not self._is_paused
+        return self._has_turns
+
+    def _write_piece(self, transport: asyncio.Transport) -> None:
+        frame = self._large[0]
+        end = self._written + PIECE
+        transport.write(memoryview(frame)[self._written : end])
+        self._written = end
+        if end >= len(frame):
+            self._large.pop(0)
+            self._written = 0
+            for small in self._behind:
+                transport.write(small)
+            self._behind.clear()
+
     # -- for asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over a new connection."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise
-        self._transport = transport
-        self.opened(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        self._transport.set_write_buffer_limits(high=BUFFERED)
+        self.opened(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand over each frame that is complete."""
@@ -116,6 +177,7 @@ class FrameChannel(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Begin to count the time in which the peer does not read."""
+        self._is_paused = True
         loop = asyncio.get_running_loop()
         reason = f"does not read: nothing taken for {self._stall_time:g} s"
         self._stalled = loop.call_later(self._stall_time, self.abort, reason)
@@ -125,6 +187,9 @@ class FrameChannel(asyncio.Protocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+        self._is_paused = False
+        if self._large:
+            self._take_turns()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what the connection held."""

@@ -2,7 +2,7 @@
 
 A connection is nobody's until its handshake is done, its certificate checked, and a `Hello` with
 the name in that certificate was read; few such connections are allowed at a time, each for a
-short time.
+short time (`controller.strangers`). Artifacts go out in turns (`controller.pushes`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from controller.bucket import Bucket
 from controller.channel import FrameChannel
 from controller.orchestrator import Link
+from controller.pushes import Pushes
+from controller.strangers import Strangers
+from wire.frames import encode
 from wire.identity import PeerCertificate
 from wire.messages import (
     FROM_AGENT,
@@ -32,6 +36,7 @@ from wire.messages import (
     Renewed,
     Report,
     Welcome,
+    dump,
     parse,
 )
 
@@ -44,6 +49,12 @@ BROKEN_OFF = (
 
 HIGHEST_GENERATION = 2**62
 """A host that claims more is not believed: its numbers must leave room for ours."""
+
+BACKLOG = 4096
+"""Connections that the kernel keeps while we are busy; it allows so many by default."""
+
+FRAMES_KEPT = 16
+"""Artifacts whose frames are kept for the next agent."""
 
 COMPLAIN_EVERY = 5.0
 """Seconds between log lines about what one agent asks for in vain; it may ask without end."""
@@ -93,6 +104,9 @@ class ControlLimits:
     max_frame: int = 256 * 1024
     max_unsent: int = 16 * 1024 * 1024
     stall_time: float = 20.0
+    messages_per_second: float = 20.0
+    message_burst: float = 256.0
+    """What an agent may say; far more than one has to."""
 
     @property
     def silence(self) -> float:
@@ -100,20 +114,50 @@ class ControlLimits:
         return 3 * self.heartbeat
 
 
+class ArtifactFrames:
+    """Each artifact as one frame, encoded once for all agents."""
+
+    def __init__(self) -> None:
+        self._frames: dict[str, tuple[ArtifactData, bytes]] = {}
+        """The longest kept first."""
+
+    def frame(self, artifact: ArtifactData) -> bytes:
+        """Return the frame that carries this very message."""
+        kept = self._frames.get(artifact.digest)
+        if kept is not None and kept[0] is artifact:
+            return kept[1]
+        if len(self._frames) >= FRAMES_KEPT:
+            del self._frames[next(iter(self._frames))]
+        frame = encode(dump(artifact))
+        self._frames[artifact.digest] = (artifact, frame)
+        return frame
+
+
 class AgentConnection(FrameChannel):
     """One agent, from its handshake to its end."""
 
-    def __init__(self, agents: Agents, guard: Guard, limits: ControlLimits) -> None:
+    def __init__(
+        self,
+        agents: Agents,
+        guard: Guard,
+        limits: ControlLimits,
+        pushes: Pushes,
+        frames: ArtifactFrames,
+    ) -> None:
         super().__init__(
             max_frame=limits.max_frame,
             max_unsent=limits.max_unsent,
             stall_time=limits.stall_time,
+            pushes=pushes,
         )
         self.introduced = asyncio.Event()
         """Set once the agent is known, or never will be."""
         self._agents = agents
         self._guard = guard
         self._limits = limits
+        self._frames = frames
+        now = asyncio.get_running_loop().time()
+        self._bucket = Bucket(limits.messages_per_second, limits.message_burst, now)
         self._certificate: PeerCertificate | None = None
         self._host: str | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -130,8 +174,11 @@ class AgentConnection(FrameChannel):
 
     def received(self, value: Any) -> None:  # noqa: ANN401 - untrusted
         """Handle one message."""
-        message = parse(FROM_AGENT, value)
         self._heard = asyncio.get_running_loop().time()
+        if not self._bucket.take(self._heard):
+            self.refuse(f"it says more than {self._limits.messages_per_second:g} things a second")
+            return
+        message = parse(FROM_AGENT, value)
         if message is None:
             return
         if isinstance(message, Hello):
@@ -221,7 +268,7 @@ class AgentConnection(FrameChannel):
             for digest in dict.fromkeys(need.digests)
         }
         for artifact in filter(None, found.values()):
-            self.send(artifact)
+            self.push(self._frames.frame(artifact))
         missing = [digest for digest, artifact in found.items() if artifact is None]
         if missing and self._heard >= self._complain_after:
             self._complain_after = self._heard + COMPLAIN_EVERY
@@ -259,12 +306,14 @@ class ControlServer:
         self._context = context
         self._limits = limits
         self._listener: socket.socket | None = None
-        self._unknown: set[asyncio.Task[None]] = set()
+        self._strangers: Strangers[asyncio.Task[None]] = Strangers(limits.unknown_peers)
+        self._pushes = Pushes(lambda call: asyncio.get_running_loop().call_soon(call))
+        self._frames = ArtifactFrames()
         self._connections: weakref.WeakSet[AgentConnection] = weakref.WeakSet()
 
     def start(self, address: str, port: int) -> tuple[str, int]:
         """Listen; return where. Raises OSError."""
-        self._listener = socket.create_server((address, port), backlog=1024)
+        self._listener = socket.create_server((address, port), backlog=BACKLOG)
         self._listener.setblocking(False)
         bound: tuple[str, int] = self._listener.getsockname()
         return bound
@@ -284,9 +333,10 @@ class ControlServer:
                 await self._accept(self._listener)
         finally:
             self._listener.close()
-            for task in self._unknown:
+            tasks = self._strangers.all()
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._unknown, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             for connection in self._connections:
                 connection.abort("the service ends")
 
@@ -297,20 +347,26 @@ class ControlServer:
             log.error("cannot accept agents: %s", error)
             await asyncio.sleep(1)
             return
-        if len(self._unknown) >= self._limits.unknown_peers:
+        if not self._strangers.has_room(address[0]):
             log.warning("peer=%s:%s turned away: too many unknown peers", *address[:2])
             sock.close()
             return
-        task = asyncio.create_task(self._welcome(sock, f"{address[0]}:{address[1]}"))
-        self._unknown.add(task)
-        task.add_done_callback(self._unknown.discard)
+        peer = f"{address[0]}:{address[1]}"
+        task = asyncio.create_task(self._welcome(sock, peer), name=peer)
+        task.add_done_callback(self._strangers.remove)
+        leaving = self._strangers.add(task, address[0])
+        if leaving is not None:
+            log.warning("peer=%s the oldest unknown one of many is sent away", leaving.get_name())
+            leaving.cancel()
 
     async def _welcome(self, sock: socket.socket, peer: str) -> None:
         """See a new connection through its handshake and its hello."""
-        loop = asyncio.get_running_loop()
+        connection = AgentConnection(
+            self._agents, self._guard, self._limits, self._pushes, self._frames
+        )
         try:
-            _, connection = await loop.connect_accepted_socket(
-                lambda: AgentConnection(self._agents, self._guard, self._limits),
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,  # and not what it returns: that is uvloop's TLS
                 sock,
                 ssl=self._context,
                 ssl_handshake_timeout=self._limits.handshake_time,
@@ -327,6 +383,9 @@ class ControlServer:
             await asyncio.wait_for(connection.introduced.wait(), self._limits.hello_time)
         except TimeoutError:
             connection.abort(f"no hello within {self._limits.hello_time:g} s")
+        except asyncio.CancelledError:
+            connection.abort("it has not introduced itself")
+            raise
 
 
 def _in_background(work: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -9,12 +9,13 @@ import struct
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from controller import ca
 from controller.config import NcoConfig, StateFolder
@@ -26,6 +27,7 @@ from wire.identity import NCO_NAME, Credentials, PeerCertificate
 from wire.messages import (
     ArtifactData,
     ChallengeAnswer,
+    Desired,
     Hello,
     Need,
     Renew,
@@ -102,9 +104,9 @@ class Peer:
         self._values: list[dict[str, Any]] = []
 
     @classmethod
-    async def open(cls, context: ssl.SSLContext, port: int) -> Peer:
+    async def open(cls, context: ssl.SSLContext, port: int, source: str = "127.0.0.1") -> Peer:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=context, server_hostname=NCO_NAME
+            "127.0.0.1", port, ssl=context, server_hostname=NCO_NAME, local_addr=(source, 0)
         )
         return cls(reader, writer)
 
@@ -200,7 +202,7 @@ def in_world(
             with suppress(asyncio.CancelledError):
                 await task
 
-    asyncio.run(run())
+    uvloop.run(run())  # as the service does
 
 
 def test_an_agent_is_welcomed_and_heard(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_asking_in_vain_again_and_again_does_not_fill_the_log(
 ) -> None:
     async def test(world: World) -> None:
         agent = await world.agent()
-        for _ in range(1000):
+        for _ in range(200):
             agent.send(dump(Need(digests=["1" * 64])))
         agent.send({"type": "report", "generation": 1})
         await world.until("report h1 1")
@@ -432,8 +434,57 @@ def test_an_agent_that_never_reads_is_cut_off(
         await world.until("disconnected h1")
         await world.still_serves()
 
+    in_world(tmp_path, test, replace(LIMITS, stall_time=0.5))
+    assert "does not read: nothing taken for 0.5 s" in caplog.text
+
+
+def test_messages_wait_for_the_end_of_an_artifact_that_is_on_its_way(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        agent = await world.agent()
+        agent.writer.transport.pause_reading()  # type: ignore[attr-defined] # a TLS transport
+        agent.send(dump(Need(digests=[DIGEST])))
+        agent.send({"type": "report", "generation": 1})
+        await world.until("report h1 1")
+        await asyncio.sleep(0.1)  # the artifact fills what there is of buffers
+        for generation in range(20):
+            world.listener.links["h1"].send(Desired(generation=generation, customizations=[]))
+        agent.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        artifact = await agent.next()
+        assert artifact is not None
+        assert artifact["data"] == bytes(1 << 20)
+        assert [(await agent.next() or {})["generation"] for _ in range(20)] == list(range(20))
+
     in_world(tmp_path, test)
-    assert "does not read" in caplog.text
+
+
+def test_an_agent_that_floods_is_told_and_cut_off(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        steady = await world.agent("steady")
+        agent = await world.agent()
+        for generation in range(1000):
+            agent.send({"type": "report", "generation": generation})
+        refused = await agent.next()
+        assert refused is not None
+        assert "more than 20 things a second" in refused["reason"]
+        assert await agent.ended()
+        assert len(world.listener.said) < 300
+        steady.send({"type": "report", "generation": 9})
+        await world.until("report steady 9")
+
+    in_world(tmp_path, test)
+
+
+def test_a_host_that_only_opens_connections_keeps_no_other_one_out(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        strangers = [await Peer.open_plain(world.port) for _ in range(LIMITS.unknown_peers)]
+        other = await Peer.open(world.context("h1"), world.port, source="127.0.0.2")
+        other.hello("h1")
+        assert (await other.next() or {})["type"] == "welcome"
+        assert await strangers[0].ended()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(strangers[1].reader.read(1), 0.1)
+
+    in_world(tmp_path, test)
 
 
 def test_a_host_is_cut_off_at_once_and_not_let_in_again(tmp_path: Path) -> None:
