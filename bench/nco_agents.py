@@ -53,6 +53,8 @@ class Agent(asyncio.Protocol):
         self.number = number
         self.transport: asyncio.Transport | None = None
         self.welcomed = False
+        self.is_expected = False
+        """Whether it is connected already, or going to be."""
         self.greeted: asyncio.Future[bool] | None = None
         """Whether it was, of the connection that is being made."""
         self.generation = 0
@@ -236,7 +238,15 @@ class Fleet:
         self.changed(agent, "away")
         if agent.greeted is not None:
             _answer(agent, False)
-        elif self._stays:
+            return
+        agent.is_expected = False
+        if self._stays:
+            self._expect(agent)
+
+    def _expect(self, agent: Agent) -> None:
+        """Have an agent connected, once."""
+        if not agent.is_expected:
+            agent.is_expected = True
             self._away.put_nowait(agent)
 
     # -- what runs
@@ -258,8 +268,7 @@ class Fleet:
         if command == "connect":
             self._stays = True
             for agent in self._agents:
-                if agent.transport is None:
-                    self._away.put_nowait(agent)
+                self._expect(agent)
         elif command == "drop":
             for agent in self._agents:
                 agent.abort()
@@ -281,7 +290,7 @@ class Fleet:
         while True:
             agent = await self._away.get()
             pause = BACKOFF[0]
-            while agent.transport is None and not await self._connected(agent):
+            while not await self._connected(agent):
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
                 pause = min(2 * pause, BACKOFF[1])
 
