@@ -126,9 +126,14 @@ class FrameChannel(asyncio.Protocol):
         self._closing = loop.call_later(CLOSING_TIME, self._transport.abort)
 
     def abort(self, reason: str) -> None:
-        """Close at once."""
-        if self._transport is not None and self.is_open:
+        """Close at once, and say why."""
+        if self.is_open:
             log.warning("peer=%s cut off: %s", self.peer, reason)
+            self.drop()
+
+    def drop(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
             self._transport.abort()
 
     # -- for those who take turns

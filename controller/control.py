@@ -337,8 +337,9 @@ class ControlServer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            log.info("ending: %d connections are closed", len(self._connections))
             for connection in self._connections:
-                connection.abort("the service ends")
+                connection.drop()
 
     async def _accept(self, listener: socket.socket) -> None:
         try:
