@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from controller.facts import Side
 from controller.intent import Intent
 from controller.phases import Phase
-from controller.plan import Side
+from controller.policy import Policy
 from wire.manifest import Parameter
 from wire.match import Match
-from wire.messages import Counters, Target
+from wire.messages import Counters, ModuleName, Target
 
 
 class StatusView(BaseModel):
@@ -163,12 +164,56 @@ class PlanStep(BaseModel):
     changes: list[PlanLine]
 
 
+class PlanBuild(BaseModel):
+    """A compilation that an intent needs."""
+
+    module: ModuleName
+    target: Target
+    kernel: str | None
+    """The kernel release; None where that does not matter."""
+    hosts: int
+    """How many get it."""
+    built: bool
+    """Whether it was compiled before."""
+
+
+class PlanSkipped(BaseModel):
+    """A host that an intent means and leaves out."""
+
+    host: str
+    side: Side
+    reason: str
+
+
 class PlanView(BaseModel):
     """What an intent would do, in order."""
 
     name: str
+    running: bool
+    """Whether the intent is there; the steps are then what is new."""
+    kept: int
+    """Customizations that run already, and stay."""
+    builds: list[PlanBuild]
     steps: list[PlanStep]
+    skipped: list[PlanSkipped]
     mirrors: list[str]
+    security: str
+    """How the customizations are challenged, in words."""
+    rotation: str
+    """When and by what they are replaced, in words."""
+    stricter: list[str]
+    """What the network's policy asks for beyond the intent."""
+
+
+class PolicyChange(BaseModel):
+    """What a change of the network's policy means for the intents that are running."""
+
+    policy: Policy
+    """As it is now."""
+    broken: dict[str, list[str]]
+    """Intents that contradict it, with its sentences; they are revoked."""
+    changed: dict[str, list[str]]
+    """Intents that it makes stricter, or takes hosts out of."""
 
 
 class ErrorView(BaseModel):

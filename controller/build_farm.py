@@ -84,6 +84,10 @@ class BuildFarm:
         """What waits for a processor."""
         return sorted(build.what for build in self._builds.values() if not build.compiling)
 
+    async def is_built(self, module: str, platform: Platform) -> bool:
+        """Whether a module need not be compiled for a platform; raises BuildError."""
+        return self._store.built(await self._compiler.key(module, platform)) is not None
+
     async def artifacts(
         self, module: str, platforms: Iterable[Platform], note: Note = lambda _: None
     ) -> dict[Platform, str]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controller import ca, cli_print, cli_trust
+from controller import ca, cli_policy, cli_print, cli_trust
 from controller.cli_client import CommandError, connected
 from controller.cli_intents import Follower, IntentOptions, read_intent
 from controller.config import (
@@ -57,6 +57,7 @@ app.add_typer(cli_trust.token_app, name="token")
 app.command("audit")(cli_trust.audit)
 host_app.command("token")(cli_trust.host_token)
 host_app.command("revoke")(cli_trust.host_revoke)
+app.add_typer(cli_policy.app, name="policy")
 
 State = Annotated[
     Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
@@ -68,11 +69,15 @@ What = Annotated[
 Name = Annotated[str | None, typer.Option("--name", help="The intent's name, one DNS label.")]
 Clients = Annotated[
     list[str] | None,
-    typer.Option("--client", metavar="HOST[:PROCESS]", help="Who asks; may be repeated."),
+    typer.Option(
+        "--client",
+        metavar="HOST[:PROCESS]",
+        help="Who asks; a host, a label (site=B) or a prefix (10.1.0.0/16). May be repeated.",
+    ),
 ]
 Servers = Annotated[
     list[str] | None,
-    typer.Option("--server", metavar="HOST[:PROCESS]", help="Who answers; may be repeated."),
+    typer.Option("--server", metavar="HOST[:PROCESS]", help="Who answers, likewise."),
 ]
 Port = Annotated[
     int | None,

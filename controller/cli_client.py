@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from controller.api import HostView, IntentView, ModuleView, PlanView, StatusView
+from controller.api import HostView, IntentView, ModuleView, PlanView, PolicyChange, StatusView
 from controller.config import StateFolder
 from controller.intent import Intent
+from controller.policy import Policy
 from wire.messages import HostName
 
 T = TypeVar("T")
@@ -63,6 +64,14 @@ class NcoClient:
     def plan(self, intent: Intent) -> PlanView:
         """Return what applying would do."""
         return self.call("POST", "/intents/plan", PlanView, intent)
+
+    def policy(self) -> Policy:
+        """Return the policy of the network."""
+        return self.call("GET", "/policy", Policy)
+
+    def set_policy(self, policy: Policy, *, force: bool) -> PolicyChange:
+        """Put a policy in force; `force` revokes what contradicts it."""
+        return self.call("PUT", f"/policy?force={force}", PolicyChange, policy)
 
     def apply(self, intent: Intent) -> IntentView:
         """Begin to deploy."""

@@ -54,8 +54,8 @@ def read_intent(what: str, options: IntentOptions) -> Intent:
     said: dict[str, Any] = {
         "name": options.name,
         "module": what,
-        "client": [_endpoint(text, "--client") for text in options.clients],
-        "server": [_endpoint(text, "--server") for text in options.servers],
+        "client": [endpoint(text, "--client") for text in options.clients],
+        "server": [endpoint(text, "--server") for text in options.servers],
         "port": options.port,
         "middlebox": {"host": options.mirror} if options.mirror else None,
         "parameters": dict(_parameter(text) for text in options.parameters),
@@ -66,11 +66,25 @@ def read_intent(what: str, options: IntentOptions) -> Intent:
         raise CommandError(explain(error)) from error
 
 
-def _endpoint(text: str, option: str) -> dict[str, str]:
-    host, colon, process = text.partition(":")
-    if not host or (colon and not process):
-        raise CommandError(f"{option} {text!r}: write HOST or HOST:PROCESS, like h1:dig")
-    return {"host": host, "process": process} if colon else {"host": host}
+def endpoint(text: str, option: str) -> dict[str, str | list[str]]:
+    """Return `HOST`, `NAME=VALUE,...` or `PREFIX/LENGTH`, with `:PROCESS` or without.
+
+    The address of a prefix may have colons of its own. Raises CommandError.
+    """
+    address, slash, rest = text.rpartition("/")
+    place, colon, process = rest.partition(":")
+    where = address + slash + place
+    if not where or (colon and not process):
+        raise CommandError(
+            f"{option} {text!r}: write HOST or HOST:PROCESS, like h1:dig; in place of HOST a label "
+            "(site=B:dig) or a prefix (10.1.0.0/16:dig)"
+        )
+    found: dict[str, str | list[str]] = {"host": where}
+    if slash:
+        found = {"prefix": where}
+    elif "=" in where:
+        found = {"label": where.split(",")}
+    return found | ({"process": process} if colon else {})
 
 
 def _parameter(text: str) -> tuple[str, int]:

@@ -174,7 +174,18 @@ def print_intent(intent: IntentView) -> None:
 
 def print_plan(plan: PlanView) -> None:
     """Print what would be done, in order."""
-    line(f"intent {plan.name} would go through these steps; each ends when every host confirmed:")
+    for build in plan.builds:
+        platform = f"{build.target} {build.kernel}" if build.kernel else build.target
+        how = "is built already" if build.built else "would be compiled"
+        line(f"{build.module} for {platform} {how}: {_hosts(build.hosts)}")
+    if plan.running and not plan.steps:
+        line(f"intent {plan.name} runs as planned: nothing would change ({plan.kept} stay)")
+    elif plan.running:
+        line(f"intent {plan.name} runs, {plan.kept} customizations stay; these steps would follow:")
+    else:
+        line(
+            f"intent {plan.name} would go through these steps; each ends when every host confirmed:"
+        )
     for number, step in enumerate(plan.steps, start=1):
         line(f"{number}. {step.phase}")
         for change in step.changes:
@@ -183,8 +194,18 @@ def print_plan(plan: PlanView) -> None:
                 f"send {_on(change.send):<3} {change.module} ({change.target}) "
                 f"on {match_text(change.match)}"
             )
+    for left_out in plan.skipped:
+        line(f"{left_out.side} {left_out.host} is left out: {left_out.reason}", "yellow")
     for mirror in plan.mirrors:
         line(f"switches copy {mirror}")
+    line(plan.security)
+    line(plan.rotation)
+    for demand in plan.stricter:
+        line(f"the network's policy asks for more than the intent: {demand}")
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host" if count == 1 else f"{count} hosts"
 
 
 def event_text(event: EventView, began: float) -> str:

@@ -42,9 +42,11 @@ from controller.plan import (
     Planned,
     Platform,
     check_mirrors,
+    check_modules,
     check_room,
     make_plan,
 )
+from controller.policy import Policy
 from controller.switch_link import Steering
 from wire.frames import encode
 from wire.match import Transport
@@ -123,12 +125,13 @@ class Orchestrator:
         clock: Callable[[], float],
         changed: Callable[[], None],
         lacking: Callable[[Platform], str | None] = lambda _: None,
+        policy: Callable[[], Policy] = Policy,
         new_uid: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
         """`control` is what switches never steer; `changed` is called when `settle` is due.
 
         `clock` gives seconds that never go backwards, `lacking` says why nothing can be compiled
-        for a platform.
+        for a platform, `policy` gives the network's policy.
         """
         self.cib = cib
         self.modules = modules
@@ -139,6 +142,7 @@ class Orchestrator:
         self._clock = clock
         self._changed = changed
         self._lacking = lacking
+        self._policy = policy
         self._new_uid = new_uid
         self._agents: dict[str, Agent] = {}
         self._draining: dict[str, float] = {}
@@ -222,7 +226,7 @@ class Orchestrator:
         self._changed()
         return True
 
-    def revoke(self, name: str) -> None:
+    def revoke(self, name: str, why: str = "revoked") -> None:
         """Begin to take an intent away; raises NotFound."""
         row = self.cib.intent(name)
         if row is None or row.phase == Phase.GONE:
@@ -230,7 +234,7 @@ class Orchestrator:
         with self.cib.writing():
             row.error = None
             if row.phase in RETREAT:
-                self._enter(row, RETREAT[row.phase], "revoked")
+                self._enter(row, RETREAT[row.phase], why)
         self._changed()
 
     def unknown(self, name: str) -> NotFound:
@@ -243,6 +247,8 @@ class Orchestrator:
             row for row in self.cib.intents() if row.name != intent.name and row.phase not in OVER
         ]
         customizations = [c.planned() for row in others for c in row.customizations]
+        policy = self._policy()
+        check_modules(intent, policy, self.modules.manifest)
         hosts = self._facts(customizations)
         plan = make_plan(
             intent,
@@ -251,6 +257,7 @@ class Orchestrator:
             uid,
             epoch=self.cib.next_epoch(intent.module),
             lacking=self._lacking,
+            policy=policy,
         )
         check_room(plan, customizations)
         addresses = {name: facts.addresses for name, facts in hosts.items()}

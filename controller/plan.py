@@ -29,7 +29,7 @@ from controller.errors import Conflict, Invalid
 from controller.facts import HostFacts, Platform, Side
 from controller.intent import Client, Endpoint, Intent, Server
 from controller.platforms import Lacking, NoTap, choose
-from controller.policy import Policy, endpoint_breach
+from controller.policy import Policy, breaches, endpoint_breach
 from controller.switch_link import MAX_MIRRORS, Mirror
 from wire.manifest import Manifest, ManifestError, Role, pack_parameters
 from wire.match import Match, Prefix
@@ -37,7 +37,7 @@ from wire.messages import KEY_SIZE, MAX_CUSTOMIZATIONS, TOKEN_SIZE, Target
 
 __all__ = [
     "Changes", "HostFacts", "Plan", "Planned", "Platform", "Side", "Skipped",
-    "changes", "check_mirrors", "check_room", "make_plan",
+    "changes", "check_mirrors", "check_modules", "check_room", "make_plan",
 ]  # fmt: skip
 
 
@@ -393,6 +393,34 @@ def changes(running: Iterable[Planned], plan: Plan) -> Changes:
         removed=tuple(one for key, one in before.items() if key not in after),
         kept=tuple(one for key, one in before.items() if key in after),
     )
+
+
+def check_modules(intent: Intent, policy: Policy, manifest_of: Callable[[str], Manifest]) -> None:
+    """Refuse an intent whose modules the policy does not allow, or that cannot take turns.
+
+    Raises Conflict with the policy's sentence, and Invalid.
+    """
+    names = (intent.module, *intent.rotation.modules)
+    manifests = {name: manifest_of(name) for name in names}
+    if found := breaches(policy, intent, manifests):
+        raise Conflict("; ".join(found))
+    first = manifests[intent.module]
+    for name in intent.rotation.modules:
+        other = manifests[name]
+        try:
+            pack_parameters(other, intent.rotation.parameters.get(name, {}))
+        except ManifestError as error:
+            raise Invalid(f"rotation.parameters: {error}") from error
+        if other.transport != first.transport:
+            raise Invalid(
+                f"rotation.modules: {name} is for {other.transport}, {first.name} is for "
+                f"{first.transport}: only modules for one transport can take turns"
+            )
+        if not intent.port and other.match.server_port != first.match.server_port:
+            raise Invalid(
+                f"rotation.modules: {name} and {first.name} have different ports of their own: say "
+                "`port` in the intent"
+            )
 
 
 def check_room(plan: Plan, others: Iterable[Planned]) -> None:

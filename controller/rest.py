@@ -21,7 +21,6 @@ from controller.api import (
     HostView,
     IntentView,
     ModuleView,
-    PlanView,
     StatusView,
 )
 from controller.audit_trail import AuditTrail
@@ -33,7 +32,7 @@ from controller.rest_http import HttpConnection, LocalConnection
 from controller.rest_trust import trust_routes
 from controller.switch_server import SwitchServer
 from controller.trust import Trust
-from controller.views import Views, plan_view
+from controller.views import Views
 
 MAX_BODY = 1024 * 1024
 STATUS_OF: dict[type[Refusal], int] = {
@@ -117,10 +116,6 @@ def make_app(
     @app.get("/intents")
     async def intents() -> list[IntentView]:
         return views.intents()
-
-    @app.post("/intents/plan")
-    async def plan(intent: Intent) -> PlanView:
-        return plan_view(intent.name, orchestrator.plan(intent))
 
     @app.get("/intents/{name}", responses={404: refusals[404]})
     async def intent(name: str) -> IntentView:

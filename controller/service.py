@@ -41,6 +41,8 @@ from controller.errors import Unavailable
 from controller.history import History
 from controller.modules import ModuleLibrary
 from controller.orchestrator import Orchestrator
+from controller.planning_rest import enforce, planning_router
+from controller.policy_store import PolicyStore
 from controller.rest import make_app, serve_by_tls, serve_locally
 from controller.runner import Runner
 from controller.switch_server import SwitchServer
@@ -85,7 +87,9 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
     ):
         artifacts = ArtifactStore(cib, state.artifacts, signer)
         builder = Builder(config.modules, KERNEL_TAP, config.build_timeout)
-        runner = Runner(BuildFarm(builder, artifacts))
+        farm = BuildFarm(builder, artifacts)
+        runner = Runner(farm)
+        policies = await PolicyStore.load(database)
         orchestrator = Orchestrator(
             cib,
             ModuleLibrary(config.modules),
@@ -96,7 +100,9 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
             clock=time.monotonic,
             changed=runner.wake,
             lacking=builder.lacking,
+            policy=lambda: policies.policy,
         )
+        enforce(orchestrator, policies)
 
         def cut(host: str, reason: str) -> bool:
             return control.cut(host, reason)  # which needs `trust` first
@@ -113,6 +119,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         listen = f"{address}:{port}"
         switches = SwitchServer(orchestrator.steering)
         app = make_app(orchestrator, switches, trust, config.control, listen)
+        app.include_router(planning_router(orchestrator, policies, farm))
         log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)
         await until_first_ends(
             runner.run(orchestrator, settled=switches.push),

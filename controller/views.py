@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from controller.api import (
     CustomizationView,
@@ -12,18 +12,15 @@ from controller.api import (
     IntentView,
     MirrorView,
     ModuleView,
-    PlanLine,
-    PlanStep,
-    PlanView,
 )
 from controller.cib import HostRow, IntentRow
 from controller.errors import Refusal
 from controller.orchestrator import Orchestrator
 from controller.phases import DEPLOYED, HostNow, Phase, wanted
-from controller.plan import Plan, Planned
+from controller.plan import Planned
 from controller.switch_link import Mirror
 from controller.switch_server import SwitchServer
-from wire.messages import Customization, Status
+from wire.messages import Status
 
 
 class Views:
@@ -142,37 +139,6 @@ class Views:
                 "bytes": status.bytes,
             }
         )
-
-
-def plan_view(name: str, plan: Plan) -> PlanView:
-    """Return what a plan does, step by step."""
-    unbuilt = "0" * 64
-    items = [replace(item, digest=unbuilt) for item in plan.customizations]
-    receive = [(item, wanted(item, Phase.RECEIVE)) for item in items]
-    send = [(item, wanted(item, Phase.SEND)) for item in items if item.sends]
-    return PlanView(
-        name=name,
-        steps=[
-            PlanStep(phase=phase, changes=[_plan_line(i, want) for i, want in changes if want])
-            for phase, changes in ((Phase.RECEIVE, receive), (Phase.SEND, send))
-        ],
-        mirrors=[
-            f"{mirror.transport} {mirror.server}:{mirror.port} -> {mirror.middlebox}"
-            for mirror in plan.mirrors
-        ],
-    )
-
-
-def _plan_line(planned: Planned, want: Customization) -> PlanLine:
-    return PlanLine(
-        host=planned.host,
-        side=planned.side,
-        module=planned.module,
-        target=planned.target,
-        match=planned.match,
-        receive=want.receive,
-        send=want.send,
-    )
 
 
 def _customization(planned: Planned, phase: Phase, now: HostNow) -> CustomizationView:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from controller.cli_client import CommandError
+from controller.cli_intents import endpoint
 from controller.errors import Conflict, Invalid
-from controller.intent import Intent, load
+from controller.intent import Client, Intent, load
 from controller.plan import HostFacts, Plan, Skipped, changes, check_room, make_plan
 from controller.policy import Policy
 from tests.unit.nco_kit import MANIFEST, intent, make_module
@@ -376,3 +378,27 @@ def test_what_is_new_in_a_plan(any_family: Manifest) -> None:
     assert set(new.kept) == set(running)
     back = changes((*new.kept, *new.added), plan_of(any_family, less, **LABELS))
     assert (back.added, len(back.removed)) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("h1", {"host": "h1"}),
+        ("h1:dig", {"host": "h1", "process": "dig"}),
+        ("site=B", {"label": ["site=B"]}),
+        ("site=B,role=web:dig", {"label": ["site=B", "role=web"], "process": "dig"}),
+        ("10.0.0.0/8:dig", {"prefix": "10.0.0.0/8", "process": "dig"}),
+        ("2001:db8::/32", {"prefix": "2001:db8::/32"}),
+        ("2001:db8::/32:dig", {"prefix": "2001:db8::/32", "process": "dig"}),
+    ],
+)
+def test_endpoints_on_the_command_line(text: str, said: dict[str, Any]) -> None:
+    assert endpoint(text, "--client") == said
+    read = Client.model_validate(said)
+    assert text.startswith(read.where)
+
+
+@pytest.mark.parametrize("text", ["", ":", "h1:", ":dig"])
+def test_endpoints_without_a_place_are_refused(text: str) -> None:
+    with pytest.raises(CommandError, match="write HOST or HOST:PROCESS"):
+        endpoint(text, "--client")

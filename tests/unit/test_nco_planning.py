@@ -1,0 +1,103 @@
+"""Plans and the policy of the network, asked of a real service with scripted agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.nco_kit import Agent, Network, Service, eventually, intent, make_module, network
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with network(tmp_path_factory.mktemp("nco"), "h1", "dns") as made:
+        yield made
+
+
+@pytest.fixture
+def service(shared: Network) -> Iterator[Service]:
+    yield shared.service
+    policy(shared.service, {}).raise_for_status()
+    shared.reset()
+
+
+@pytest.fixture
+def agents(shared: Network, service: Service) -> dict[str, Agent]:
+    return shared.agents
+
+
+def put(service: Service, body: dict[str, Any]) -> httpx.Response:
+    with service.client() as client:
+        return client.put(f"/intents/{body['name']}", json=body)
+
+
+def ask_plan(service: Service, said: dict[str, Any]) -> Any:  # noqa: ANN401
+    with service.client() as client:
+        return client.post("/intents/plan", json=said).raise_for_status().json()
+
+
+def wait_for_active(service: Service, name: str = "tag") -> None:
+    eventually(lambda: service.get(f"/intents/{name}")["phase"] == "active", "active")
+
+
+def policy(service: Service, said: dict[str, Any], *, force: bool = False) -> httpx.Response:
+    with service.client() as client:
+        return client.put(f"/policy?force={force}", json=said)
+
+
+def test_a_policy_holds_for_what_comes_and_what_runs(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    assert policy(service, {"security": {"challenge_every": "30s"}}).status_code == 200
+    plan = ask_plan(service, intent())
+    assert plan["stricter"] == ["challenged: every 30s (before: never)"]
+    assert "challenged every 30s" in plan["security"]
+    r = put(service, intent())
+    assert r.status_code == 201, r.text
+    wait_for_active(service)
+    stricter = policy(service, {"security": {"challenge_every": 10}}).json()
+    assert stricter["changed"] == {"tag": ["challenged: every 10s (before: every 30s)"]}
+
+    denied = {"modules": {"allowed": ["other"]}}
+    refused = policy(service, denied)
+    assert refused.status_code == 409
+    assert (
+        "tag (the network's policy allows the modules other: not idle)" in refused.json()["detail"]
+    )
+    assert service.get("/policy")["security"]["challenge_every"] == 10, "nothing changed"
+    assert list(policy(service, denied, force=True).json()["broken"]) == ["tag"]
+    eventually(lambda: service.get("/intents") == [], "what contradicts is gone")
+    assert put(service, intent()).status_code == 409
+    service.restart_after_kill()
+    assert service.get("/policy")["modules"]["allowed"] == ["other"]
+    assert policy(service, {}).json()["policy"]["modules"]["allowed"] is None
+    assert policy(service, {"modules": {"allow": []}}).status_code == 422
+
+
+def test_a_plan_says_what_is_to_be_compiled(service: Service, agents: dict[str, Agent]) -> None:
+    module = "fresh"
+    make_module(service.state.path.parent / "modules", module)
+    for was_built in (False, True):
+        said = intent("fresh", module=module)
+        (build,) = ask_plan(service, said)["builds"]
+        assert (build["module"], build["target"], build["hosts"]) == (module, "bpf", 2)
+        assert build["built"] == was_built
+        put(service, said)
+        wait_for_active(service, "fresh")
+        with service.client() as client:
+            client.delete("/intents/fresh").raise_for_status()
+        eventually(lambda: service.get("/intents") == [], "gone")
+
+
+def test_a_plan_of_what_runs_tells_what_is_new(service: Service, agents: dict[str, Agent]) -> None:
+    put(service, intent())
+    wait_for_active(service)
+    same = ask_plan(service, intent())
+    assert (same["running"], same["kept"], same["steps"]) == (True, 2, [])
+    new = ask_plan(service, intent(client=[{"host": "h1", "process": "curl"}]))
+    assert [step["phase"] for step in new["steps"]] == ["receive", "send", "stop_send", "remove"]
+    assert [c["match"].get("process") for c in new["steps"][0]["changes"]] == ["curl"]
+    assert [c["match"].get("process") for c in new["steps"][3]["changes"]] == ["dig"]
