@@ -118,6 +118,14 @@ def uninstall(run: Path = RUN) -> None:
     logger.info("tap_uninstalled tap=kmod")
 
 
+def sweep(run: Path = RUN) -> None:
+    """Unload what agents with this run folder have loaded, and no namespace uses any more."""
+    with locked(run), _tap_errors():
+        if installed():
+            with L45() as l45:
+                CodeFolder(run).sweep(l45.code())
+
+
 def _unload_code(run: Path, l45: L45) -> list[str]:
     """Unload all code that can be; return what is left."""
     CodeFolder(run).sweep(l45.code())

@@ -30,9 +30,8 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import RemoteController
 
-from host_agent import bpf_tap
 from host_agent.tap import TapError
-from mininet_topos import openvswitch
+from mininet_topos import openvswitch, taps
 from mininet_topos.processes import Process, Processes, TestbedError, wait_until
 from mininet_topos.two_site import TwoSite
 
@@ -75,7 +74,7 @@ class Testbed:
 
     def __enter__(self) -> Testbed:
         if os.geteuid() != 0:
-            raise TestbedError("the testbed needs root: namespaces, Open vSwitch, eBPF")
+            raise TestbedError("the testbed needs root: namespaces, Open vSwitch, taps")
         # A signal may come between an exception and the clean-up that it starts.
         atexit.register(self._leave)
         try:
@@ -115,9 +114,9 @@ class Testbed:
 
         self._cleanup.enter_context(openvswitch.ensure_running())
         _refuse_foreign_bridges()
-        # Before any host exists: a Mininet host sees no cgroup hierarchy of its own.
-        self._cleanup.callback(bpf_tap.uninstall, self.run_folder)
-        bpf_tap.install(self.run_folder)
+        self._tap = self._cleanup.enter_context(
+            taps.loaded(self.run_folder, self.logs / "l45.ko.log")
+        )
         self._start_network()
         self._cleanup.callback(self.processes.stop)
         self._issue_credentials()
@@ -255,6 +254,8 @@ class Testbed:
                 str(state),
                 "--run-dir",
                 str(self.run_folder),
+                "--tap",
+                self._tap,
             ],
         )
         self.agents[host] = process

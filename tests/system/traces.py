@@ -43,6 +43,8 @@ def snapshot() -> set[str]:
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     # Attached or not, a program of ours is there until nothing refers to it.
     programs = {line for line in _output("bpftool", "prog", "show") if "name l45" in line}
+    modules = Path("/proc/modules")
+    loaded = modules.read_text(encoding="ascii").splitlines() if modules.exists() else []
     return (
         {f"link {link}" for link in links}
         | {f"namespace {line}" for line in _output("ip", "netns", "list")}
@@ -52,5 +54,6 @@ def snapshot() -> set[str]:
         | {f"file {path}" for path in Path("/run").glob("l45*")}
         | {f"file {path}" for path in Path("/tmp").glob("l45-testbed-*")}
         | {f"program {line}" for line in programs}
+        | {f"module {line.split()[0]}" for line in loaded if line.startswith("l45")}
         | _processes()
     )
