@@ -44,7 +44,7 @@ captured
 not_on_wire XTAG
 plain_again
 
-echo "== dns_compress, by thread, by prefix and by executable"
+echo "== dns_compress, by prefix and by executable"
 # EDNS asks for what a compressed query has not.
 customize client $COMPRESS executable=/usr/bin/dig remote=10.0.0.0/24
 customize server $COMPRESS executable=/usr/sbin/dnsmasq
@@ -54,6 +54,17 @@ ask_in_sight fd00::2 +noedns
 not_on_wire DNSC
 holds "the client sent one" [ "$(counted client dns_compress sent)" = 1 ]
 holds "the server received one" [ "$(counted server dns_compress received)" = 1 ]
+
+echo "== by thread: dig asks from one of its threads, which have names of their own"
+customize server $APP local_port=53
+customize client $APP thread=dig
+ask_in_sight 10.0.0.2
+not_on_wire XTAG
+customize client $APP thread=isc-net-0000 process=dig -- $APP id=000000000000000000000000000000f1 \
+	thread=isc-net-0001 process=dig
+ask_in_sight fd00::2
+on_wire XTAGdig
+plain_again
 
 echo "== several"
 first="id=000000000000000000000000000000f1 priority=10" second="id=000000000000000000000000000000f2 priority=20"
