@@ -1,6 +1,6 @@
-# Stress the tap, then fuzz how it is driven, for STRESS_SECONDS each; `make stress-vm` runs this in
-# the debug kernel, where guest.sh has kmemleak scan once the modules are gone. STRESS_SEED repeats
-# what a run with that seed tried, though not when.
+# Stress the tap for STRESS_SECONDS, then fuzz how it is driven for FUZZ_SECONDS, or as long;
+# `make stress-vm` runs this in the debug kernel, where guest.sh has kmemleak scan once the modules are
+# gone. STRESS_SEED repeats what a run with that seed tried, though not when.
 seed=${STRESS_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
 
 insmod /run/vm/l45.ko
@@ -10,11 +10,13 @@ done
 
 echo "stress-vm: kernel=$(uname -r) seconds=$STRESS_SECONDS seed=$seed"
 failed=0
-for program in stress netlink_fuzz; do
+run() { # PROGRAM SECONDS
 	begin=$(date +%s)
-	"$PROGRAMS/$program" "$STRESS_SECONDS" "$seed" || failed=1
-	echo "stress-vm: $program ended after $(($(date +%s) - begin)) s"
-done
+	"$PROGRAMS/$1" "$2" "$seed" || failed=1
+	echo "stress-vm: $1 ended after $(($(date +%s) - begin)) s"
+}
+run stress "$STRESS_SECONDS"
+run netlink_fuzz "${FUZZ_SECONDS:-$STRESS_SECONDS}"
 
 grep '\[l45' /proc/kallsyms | sort >/run/symbols # for kmemleak's reports
 "$PROGRAMS/l45-set" none drain=0
