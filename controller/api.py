@@ -111,6 +111,8 @@ class MirrorView(BaseModel):
     id: str
     transport: str
     server: str
+    known_as: str | None
+    """The address by which switches find an IPv6 server's host."""
     port: int
     middlebox: str
     state: Literal["installed", "pending", "impossible", "not wanted yet", "unknown"]

@@ -21,6 +21,7 @@ from controller.api import (
     PlanView,
     StatusView,
 )
+from controller.endpoints import socket_text
 from controller.intent import Client, Server
 from controller.phases import Phase
 from wire.match import Match, Prefix
@@ -219,7 +220,8 @@ def mirror_text(mirror: MirrorView) -> str:
     where = f" on s{mirror.switch} port {mirror.switch_port}" if mirror.switch is not None else ""
     why = f" ({mirror.reason})" if mirror.reason else ""
     return (
-        f"mirror {mirror.transport} {mirror.server}:{mirror.port} -> {mirror.middlebox}: "
+        f"mirror {mirror.transport} {socket_text(mirror.server, mirror.port)} -> "
+        f"{mirror.middlebox}: "
         f"{mirror.state}{where}{why}, {mirror.packets} packets"
     )
 

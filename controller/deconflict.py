@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import PurePosixPath
 
+from controller.endpoints import socket_text
 from controller.errors import Conflict
 from controller.plan import Plan, Planned
 from wire.manifest import INTEGER_BYTES, Manifest
@@ -47,8 +48,8 @@ class Example:
 
     def __str__(self) -> str:
         return (
-            f"{self.transport} {_endpoint(self.local, self.local_port)} -> "
-            f"{_endpoint(self.remote, self.remote_port)} of process {self.process} (thread "
+            f"{self.transport} {socket_text(self.local, self.local_port)} -> "
+            f"{socket_text(self.remote, self.remote_port)} of process {self.process} (thread "
             f"{self.thread}, {self.executable}, uid {self.uid})"
         )
 
@@ -229,7 +230,3 @@ def constant_bytes(manifest: Manifest) -> dict[int, int]:
             found |= dict(enumerate(content, offset))
         offset += field.fixed_size
     return found
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

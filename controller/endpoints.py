@@ -81,6 +81,11 @@ def family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
+def socket_text(address: str, port: int) -> str:
+    """Return an address and a port as people write them."""
+    return f"[{address}]:{port}" if family(address) == 6 else f"{address}:{port}"
+
+
 def families(addresses: Iterable[str]) -> frozenset[int]:
     """Return the versions of IP that addresses are of."""
     return frozenset(map(family, addresses))

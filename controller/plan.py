@@ -247,22 +247,23 @@ class _Planner:
             )
         box = self._intent.middlebox
         middlebox = address_of(facts_of(self._hosts, box.host), box.address)
-        distinct = sorted({address for place in servers for address in place.addresses})
-        for address in (middlebox, *distinct):
-            if family(address) != 4:
-                raise Invalid(
-                    f"switches copy IPv4 only, {address} is not: say by `address` which of the "
-                    "server's addresses is meant, or leave the middlebox out"
-                )
+        known_as = {
+            address: _seen_as(place.host, address)
+            for place in servers
+            for address in place.addresses
+        }
+        if family(middlebox) != 4:
+            raise Invalid(f"switches find a middlebox by an IPv4 address: {middlebox} is none")
         return tuple(
             Mirror(
-                id=self._intent.name if len(distinct) == 1 else f"{self._intent.name}/{address}",
+                id=self._intent.name if len(known_as) == 1 else f"{self._intent.name}/{address}",
                 transport=self._manifest.transport,
                 server=address,
+                known_as=known_as[address],
                 port=self._port,
                 middlebox=middlebox,
             )
-            for address in distinct
+            for address in sorted(known_as)
         )
 
     def _sides(self) -> Iterator[tuple[Side, Sequence[Endpoint]]]:
@@ -372,6 +373,19 @@ class _Planner:
                         f"{end.prefix} is plain, and module {self._manifest.name} would send its "
                         "wire form there, where no agent restores it: leave `plain` out"
                     )
+
+
+def _seen_as(host: HostFacts, address: str) -> str | None:
+    """Return by which address switches find where a server is, None where by its own."""
+    if family(address) == 4:
+        return None
+    known = next((other for other in host.addresses if family(other) == 4), None)
+    if known is None:
+        raise Invalid(
+            f"switches find hosts by their IPv4 addresses, and host {host.name} has none: leave "
+            "the middlebox out of the intent"
+        )
+    return known
 
 
 @dataclass(frozen=True)

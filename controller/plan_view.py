@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from controller.api import PlanBuild, PlanLine, PlanSkipped, PlanStep, PlanView
 from controller.durations import written
+from controller.endpoints import socket_text
 from controller.facts import Platform
 from controller.intent import Intent
 from controller.phases import Phase, wanted
@@ -38,7 +39,7 @@ def plan_view(
         steps=[*_up(new.added), *_down(new.removed)],
         skipped=[PlanSkipped(host=s.host, side=s.side, reason=s.reason) for s in plan.skipped],
         mirrors=[
-            f"{mirror.transport} {mirror.server}:{mirror.port} -> {mirror.middlebox}"
+            f"{mirror.transport} {socket_text(mirror.server, mirror.port)} -> {mirror.middlebox}"
             for mirror in plan.mirrors
         ],
         security=security_words(intent),

@@ -187,15 +187,16 @@ def control_entries(address: str, port: int) -> list[Entry]:
 
 def service_matches(transport: str, server: str, port: int) -> tuple[Match, Match]:
     """Return what tells a service's packets: to the server, and from it."""
-    ip = {"eth_type": IPV4, "ip_proto": IP_PROTOCOL[transport]}
-    return (
-        match(**ip, ipv4_dst=server, **{f"{transport}_dst": port}),
-        match(**ip, ipv4_src=server, **{f"{transport}_src": port}),
-    )
+    family, ethertype = ("ipv6", IPV6) if ":" in server else ("ipv4", IPV4)
+    ip: dict[str, MatchValue] = {"eth_type": ethertype, "ip_proto": IP_PROTOCOL[transport]}
+    there: dict[str, MatchValue] = {f"{family}_dst": server, f"{transport}_dst": port}
+    back: dict[str, MatchValue] = {f"{family}_src": server, f"{transport}_src": port}
+    return match(**ip, **there), match(**ip, **back)
 
 
 def _place(mirror: Mirror, seen: Mapping[str, SeenHost], connected: Collection[int]) -> Place:
-    server, middlebox = seen.get(mirror.server), seen.get(mirror.middlebox)
+    server = seen.get(mirror.known_as or mirror.server)
+    middlebox = seen.get(mirror.middlebox)
     if server is None:
         return Place(mirror, "pending", f"server {mirror.server} has not sent a packet yet")
     if middlebox is None:

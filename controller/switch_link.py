@@ -8,18 +8,26 @@ whole set of mirrors under a generation number; the application converges the sw
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from wire.messages import Generation, Message, Text
 
 MAX_MIRRORS = 1024
 """Mirrors of all intents together."""
 
+
+def _canonical(text: str) -> str:
+    return str(ip_address(text))
+
+
 Dpid = Annotated[int, Field(ge=0, lt=2**64)]
 SwitchPort = Annotated[int, Field(ge=1, lt=2**32)]
 Address = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
+ServerAddress = Annotated[str, AfterValidator(_canonical)]
+"""IPv4 or IPv6, as switches report it."""
 
 
 class SeenHost(Message):
@@ -45,7 +53,9 @@ class Mirror(Message):
     id: Text
     """The intent's name."""
     transport: Literal["udp", "tcp"]
-    server: Address
+    server: ServerAddress
+    known_as: Address | None = None
+    """An IPv4 address of the server's host, by which switches know where it is; None: `server`."""
     port: Annotated[int, Field(ge=1, le=65535)]
     middlebox: Address
 

@@ -320,6 +320,16 @@ def test_sides_are_swapped_only_where_the_manifest_says_so(manifest: Manifest) -
         plan_of(manifest, **LABELS, swap_roles=True)
 
 
+def test_a_mirror_of_both_families(any_family: Manifest) -> None:
+    ends: dict[str, Any] = {**LABELS, "middlebox": {"host": "a1"}}
+    four, six = plan_of(any_family, **ends).mirrors
+    assert (four.server, four.known_as, four.middlebox) == ("10.2.0.1", None, "10.1.0.1")
+    assert (six.server, six.known_as, six.middlebox) == ("2001:db8:2::1", "10.2.0.1", "10.1.0.1")
+    only_six = {**SITES, "b1": HostFacts("b1", ("2001:db8:2::1",), BPF)}
+    with pytest.raises(Invalid, match="host b1 has none"):
+        plan_of(any_family, only_six, **ends)
+
+
 def test_plain_peers_have_no_agent_and_get_nothing_that_they_could_not_read(
     any_family: Manifest,
 ) -> None:

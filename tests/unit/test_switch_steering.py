@@ -278,3 +278,18 @@ def test_whatever_a_switch_has_it_converges_in_one_step(present: list[Entry]) ->
     made = plan(WANTED, HOSTS, {1, 2})
     converge(table, made)
     assert table.entries == made.entries[1]
+
+
+def test_an_ipv6_service_is_copied_where_its_host_is() -> None:
+    six = TAG.model_copy(update={"server": "2001:db8::3", "known_as": "10.10.0.3"})
+    made = plan(Steering(generation=1, mirrors=[six]), HOSTS, [1, 2])
+    ip = {"eth_type": 0x86DD, "ip_proto": 17}
+    for wanted in (
+        match(**ip, ipv6_dst="2001:db8::3", udp_dst=53),
+        match(**ip, ipv6_src="2001:db8::3", udp_src=53),
+    ):
+        entry = made.entries[1][Table.STEERING, Priority.MIRROR, wanted]
+        assert (entry.outputs, entry.goto) == ((4,), Table.SOURCES)
+    assert (
+        Mirror.model_validate({**TAG.model_dump(), "server": "2001:DB8:0::3"}).server == six.server
+    )
