@@ -29,12 +29,13 @@ RULES: tuple[tuple[str, str, Role], ...] = (
     # methods, path, who; the first that fits
     (READING, r"/audit", Role.ADMIN),
     (READING, r"/tokens", Role.ADMIN),
-    (READING, r"/(status|hosts|modules|intents|policy|events|flows|alerts|metrics|history)(/.*)?",
+    (READING, r"/(status|hosts|modules|intents|policy|events|flows|counters|alerts|metrics)(/.*)?",
      Role.VIEWER),
     (READING, r"/(openapi\.json|docs|redoc)", Role.VIEWER),
     (READING, r"/(dashboard(/.*)?)?", Role.VIEWER),
     ("POST", r"/intents/plan", Role.VIEWER),
     ("PUT|POST|PATCH|DELETE", r"/intents/.+", Role.OPERATOR),
+    ("DELETE", r"/alerts/[^/]+", Role.OPERATOR),
     ("POST", r"/hosts/[^/]+/challenge", Role.OPERATOR),
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ not. What the NCO does by itself is written in the transaction that does it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -77,6 +77,9 @@ class AuditLog:
 
     def __init__(self, database: Database, clock: Callable[[], float], keep: int) -> None:
         """Keep the `keep` latest entries; `clock` is Unix time."""
+        self.observers: list[Callable[[Entry], None]] = []
+        """Are told of what callers asked for, once the outcome is known, and of alarms."""
+        self._begun: dict[int, Entry] = {}
         self._database = database
         self._clock = clock
         self._keep = keep
@@ -93,10 +96,14 @@ class AuditLog:
             numbers.append(row.id)
 
         await self._database.submit(change)
+        self._begun[numbers[-1]] = entry
         return numbers[-1]  # a change may have run more than once, the last time was it
 
     async def end(self, number: int, outcome: str) -> None:
         """Add what came of it."""
+        entry = self._begun.pop(number, None)
+        if entry is not None:
+            self._tell(replace(entry, outcome=outcome))
 
         def change(session: Session) -> None:
             row = session.get(AuditRow, number)
@@ -109,6 +116,11 @@ class AuditLog:
         """Write what has happened."""
         now = self._clock()
         await self._database.submit(lambda session: note(session, now, entry))
+        self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        for observer in self.observers:
+            observer(entry)
 
     async def since(self, at: float, limit: int) -> list[AuditRow]:
         """Return the latest entries from a moment on, the oldest first."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controller import ca, cli_policy, cli_print, cli_trust
+from controller import ca, cli_monitor, cli_policy, cli_print, cli_trust
 from controller.cli_client import CommandError, connected
 from controller.cli_intents import Follower, IntentOptions, read_intent
 from controller.config import (
@@ -58,6 +58,7 @@ app.command("audit")(cli_trust.audit)
 host_app.command("token")(cli_trust.host_token)
 host_app.command("revoke")(cli_trust.host_revoke)
 app.add_typer(cli_policy.app, name="policy")
+app.add_typer(cli_monitor.app)
 
 State = Annotated[
     Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)

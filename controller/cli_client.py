@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 TIME_LIMIT = 10.0
 """Seconds that the service has for one answer."""
+
+SILENCE_LIMIT = 60.0
+"""Seconds for which nothing may come on a stream; the service says something more often."""
 
 
 class CommandError(Exception):
@@ -97,6 +100,19 @@ class NcoClient:
         if kind is None:
             return None  # type: ignore[return-value] # nobody asked for anything
         return TypeAdapter(kind).validate_json(answer.content)
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterator[str]]:
+        """Return the lines of an answer that may never end."""
+        timeout = httpx.Timeout(TIME_LIMIT, read=SILENCE_LIMIT)
+        try:
+            with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise CommandError(_detail(answer))
+                yield answer.iter_lines()
+        except httpx.TransportError as error:
+            raise Unreachable(self._not_running(error)) from error
 
     def _not_running(self, error: httpx.TransportError) -> str:
         folder = self._state.path

@@ -28,6 +28,7 @@ from wire.messages import (
     PROTOCOL_VERSION,
     ArtifactData,
     ChallengeAnswer,
+    Flows,
     Hello,
     MessageError,
     Need,
@@ -61,7 +62,7 @@ COMPLAIN_EVERY = 5.0
 
 
 class Agents(Protocol):
-    """Who is told what agents say; the orchestrator."""
+    """Who is told what agents say: the orchestrator, and the monitor before it."""
 
     def connected(self, link: Link, hello: Hello) -> None:
         """Take note of an agent that has introduced itself."""
@@ -71,6 +72,9 @@ class Agents(Protocol):
 
     def reported(self, host: str, link: Link, report: Report) -> None:
         """Take note of a report."""
+
+    def flows_reported(self, host: str, link: Link, flows: Flows) -> None:
+        """Take note of a host's flows."""
 
     def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
         """Return an artifact that this host may have."""
@@ -188,6 +192,8 @@ class AgentConnection(FrameChannel):
         elif isinstance(message, Report):
             _believe(max(message.generation, message.refused or 0))
             self._agents.reported(self._host, self, message)
+        elif isinstance(message, Flows):
+            self._agents.flows_reported(self._host, self, message)
         elif isinstance(message, Need):
             self._supply(self._host, message)
         elif isinstance(message, ChallengeAnswer):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.audit import Entry
 from controller.events import EventLog, Kind
 from controller.history import Event as IntentEvent
 from controller.monitor_alerts import Alarm, Alerts
@@ -33,8 +34,8 @@ AWAY_SECONDS = 10.0
 class Network(Protocol):
     """What is asked of the rest of the service."""
 
-    def intent_of(self, customization: str) -> str | None:
-        """Return the intent of a customization."""
+    def intent_of(self, host: str, customization: str) -> str | None:
+        """Return the intent of a customization on a host."""
 
     def customized(self) -> Collection[str]:
         """Return the hosts that should have customizations."""
@@ -121,6 +122,11 @@ class Monitor:
             phase=event.phase.value,
             at=event.at,
         )
+
+    def audited(self, entry: Entry) -> None:
+        """Note who changed something, or tried to."""
+        who = f"{entry.actor} ({entry.source})" if entry.source else entry.actor
+        self.events.add(Kind.AUDIT, f"{who}: {entry.action} {entry.subject}: {entry.outcome}")
 
     # -- what is looked for
 

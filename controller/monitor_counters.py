@@ -39,9 +39,9 @@ class CounterTable:
         self,
         recorder: Recorder,
         clock: Callable[[], float],
-        intent_of: Callable[[str], str | None],
+        intent_of: Callable[[str, str], str | None],
     ) -> None:
-        """`clock` gives Unix time, `intent_of` the intent of a customization's id."""
+        """`clock` gives Unix time, `intent_of` the intent of a host's customization."""
         self._recorder = recorder
         self._clock = clock
         self._intent_of = intent_of
@@ -54,7 +54,7 @@ class CounterTable:
         for status in report.customizations:
             counted = before.pop(status.id, None) or Counted(host, None, status)
             counted.status = status
-            counted.intent = counted.intent or self._intent_of(status.id)
+            counted.intent = counted.intent or self._intent_of(host, status.id)
             after[status.id] = counted
         for gone in before.values():
             self._sample(gone, self._clock())

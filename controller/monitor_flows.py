@@ -26,10 +26,10 @@ class FlowTable:
         self,
         recorder: Recorder,
         clock: Callable[[], float],
-        intent_of: Callable[[str], str | None],
+        intent_of: Callable[[str, str], str | None],
         room: int = MAX_OPEN,
     ) -> None:
-        """`clock` gives Unix time, `intent_of` the intent of a customization's id."""
+        """`clock` gives Unix time, `intent_of` the intent of a host's customization."""
         self.omitted = 0
         """Flows that were not kept track of, for want of room here or in a message."""
         self._recorder = recorder
@@ -73,8 +73,8 @@ class FlowTable:
             self._open[host] = after
 
     def _row(self, host: str, flow: Flow, now: float) -> dict[str, Any]:
-        ids = [one.id for one in flow.customizations]
-        intents = dict.fromkeys(filter(None, map(self._intent_of, ids)))
+        every = (self._intent_of(host, one.id) for one in flow.customizations)
+        intents = dict.fromkeys(filter(None, every))
         return {
             **flow.model_dump(mode="json"),
             "host": host,

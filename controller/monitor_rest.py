@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from sse_starlette import EventSourceResponse
 
 from controller import monitor_queries
+from controller.access import CALLER, Caller
 from controller.api import ErrorView
 from controller.database import Database
 from controller.event_stream import stream
 from controller.events import Filter, Kind
 from controller.monitor import Monitor
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
+from controller.tokens import Role
 
 PING_SECONDS = 15
 """Between two comments on a stream of events on which nothing happens."""
@@ -35,16 +37,22 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
 
     @router.get("/events", responses=crowded, response_class=EventSourceResponse)
     async def events(
-        kind: Kinds = None, intent: Name = None, host: Name = None, last: LastEvent = None
+        request: Request,
+        kind: Kinds = None,
+        intent: Name = None,
+        host: Name = None,
+        last: LastEvent = None,
     ) -> EventSourceResponse:
         """Return events as they happen (server-sent events), those after `Last-Event-ID` first."""
         monitor.events.check_room()
-        wanted = Filter(frozenset(kind or ()), intent, host)
+        wanted = Filter(_visible(request, kind), intent, host)
         happening = stream(monitor.events, monitor.recorder, database, wanted, last)
         return EventSourceResponse(happening, ping=PING_SECONDS)
 
     @router.get("/events/log")
     async def event_log(
+        *,
+        request: Request,
         kind: Kinds = None,
         intent: Name = None,
         host: Name = None,
@@ -52,7 +60,7 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
         limit: Limit = 200,
     ) -> list[EventRecord]:
         """Return events that are stored, the oldest first."""
-        wanted = Filter(frozenset(kind or ()), intent, host)
+        wanted = Filter(_visible(request, kind), intent, host)
         query = monitor_queries.newest_events(wanted, since=since, limit=limit)
         return [EventRecord(**asdict(event)) for event in await database.read(query)]
 
@@ -110,3 +118,13 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def _visible(request: Request, kinds: list[Kind] | None) -> frozenset[Kind]:
+    """Return the kinds that a caller wants and may see: who did what is for administrators."""
+    caller: Caller | None = request.scope.get(CALLER)
+    is_admin = caller is not None and caller.role >= Role.ADMIN
+    wanted = frozenset(kinds or Kind)
+    if wanted == {Kind.AUDIT} and not is_admin:
+        raise HTTPException(403, "events of the audit log are for administrators")
+    return wanted if is_admin else wanted - {Kind.AUDIT}

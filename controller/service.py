@@ -39,7 +39,9 @@ from controller.control import ControlLimits, ControlServer
 from controller.database import Database
 from controller.errors import Unavailable
 from controller.history import History
+from controller.metrics_server import serve_metrics
 from controller.modules import ModuleLibrary
+from controller.monitoring import Monitoring
 from controller.orchestrator import Orchestrator
 from controller.planning_rest import enforce, planning_router
 from controller.policy_store import PolicyStore
@@ -103,13 +105,15 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
             policy=lambda: policies.policy,
         )
         enforce(orchestrator, policies)
+        switches = SwitchServer(orchestrator.steering)
+        monitoring = await Monitoring.begin(database, orchestrator, switches, config.retention)
 
         def cut(host: str, reason: str) -> bool:
             return control.cut(host, reason)  # which needs `trust` first
 
         trust = Trust(state, config, database, cut)
         control = ControlServer(
-            orchestrator,
+            monitoring.agents,
             trust,
             trust.control_context,
             ControlLimits(heartbeat=config.heartbeat),
@@ -117,9 +121,10 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         await trust.start()
         address, port = control.start(*split_endpoint(config.listen))
         listen = f"{address}:{port}"
-        switches = SwitchServer(orchestrator.steering)
         app = make_app(orchestrator, switches, trust, config.control, listen)
         app.include_router(planning_router(orchestrator, policies, farm))
+        app.include_router(monitoring.router())
+        trust.audit.observers.append(monitoring.monitor.audited)
         log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)
         await until_first_ends(
             runner.run(orchestrator, settled=switches.push),
@@ -129,6 +134,8 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
             serve_locally(app, state.rest_socket),
             trust.run(),
             *_for_tokens(app, trust),
+            monitoring.run(),
+            serve_metrics(monitoring.metrics.registry, config.metrics),
             _asked_to_end(),
             _deserted(switches, grace),
         )

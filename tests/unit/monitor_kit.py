@@ -36,7 +36,7 @@ class Network:
         self.away: set[str] = set()
         self.mirrors: dict[str, str] = {}
 
-    def intent_of(self, customization: str) -> str | None:
+    def intent_of(self, _host: str, customization: str) -> str | None:
         return {"a": "tag", "b": "compress"}.get(customization[0])
 
     def customized(self) -> set[str]:

@@ -106,7 +106,7 @@ def test_no_more_flows_are_kept_track_of_than_there_is_room(
         def put(self, *_: object) -> bool:
             return True
 
-    table = FlowTable(Nowhere(), lambda: 0.0, lambda _: None, room=10)  # type: ignore[arg-type]
+    table = FlowTable(Nowhere(), lambda: 0.0, lambda *_: None, room=10)  # type: ignore[arg-type]
     for host, numbers in told:
         table.told(host, Flows(flows=[flow(number, "a") for number in sorted(numbers)]))
         assert 0 <= table.open <= 10

@@ -1,0 +1,186 @@
+"""`nco watch`, `events`, `history`, `flows`, `counters`, `alerts`: what was monitored."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from controller import cli_events, durations
+from controller import cli_monitor_print as show
+from controller.cli_client import CommandError, connected
+from controller.cli_print import line, print_json
+from controller.config import find_state
+from controller.events import Kind
+from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
+
+app = typer.Typer()
+
+State = Annotated[
+    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
+Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Only these; may be repeated.")]
+Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
+ForIntent = Annotated[str | None, typer.Option("--intent", metavar="NAME", help="Only of this.")]
+Intent = Annotated[str, typer.Argument(metavar="INTENT", help="Also one that is gone.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="SPAN", help="How far back, like 10m, 2h or 7d.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Only the newest so many.")]
+
+
+@app.command()
+def watch(
+    name: Annotated[str | None, typer.Argument(metavar="[INTENT]", help="Left out: all.")] = None,
+    kind: Kinds = None,
+    host: Host = None,
+    since: Since = None,
+    state: State = None,
+) -> None:
+    """Follow what happens in the network, as it happens, until Ctrl-C.
+
+    Example: nco watch tag-dns
+
+    Shows phases of intents and which host confirms them, agents that come and go, alerts. When the
+    service is restarted, it goes on where it was.
+    """
+    wanted = _query(kind=kind, intent=name, host=host)
+    last = int(_time(since) * 1e6) if since else None
+    try:
+        with connected(find_state(state)) as nco:
+            for event in cli_events.follow(nco, wanted, last, say=line):
+                show.print_event(event)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def events(
+    *,
+    kind: Kinds = None,
+    intent: ForIntent = None,
+    host: Host = None,
+    since: Since = None,
+    limit: Limit = 200,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show what has happened in the network.
+
+    Example: nco events --kind host --since 1h
+    """
+    wanted = _query(kind=kind, intent=intent, host=host, since=_time(since), limit=limit)
+    with connected(find_state(state)) as nco:
+        found = nco.call("GET", f"/events/log?{wanted}", list[EventRecord])
+    print_json(found) if json else show.print_events(found)
+
+
+@app.command()
+def history(
+    intent: Intent,
+    since: Since = None,
+    limit: Limit = 1000,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show what has happened to an intent, also before the service was restarted."""
+    wanted = _query(since=_time(since), limit=limit)
+    with connected(find_state(state)) as nco:
+        found = nco.call("GET", f"{_path(intent)}/history?{wanted}", list[EventRecord])
+    if not found and not json:
+        raise CommandError(f"nothing is known of an intent {intent!r}")
+    print_json(found) if json else show.print_events(found)
+
+
+@app.command()
+def flows(
+    *,
+    host: Host = None,
+    intent: ForIntent = None,
+    process: Annotated[
+        str | None, typer.Option("--process", metavar="NAME", help="Or a thread's name.")
+    ] = None,
+    is_open: Annotated[bool, typer.Option("--open", help="Only those that are there now.")] = False,
+    since: Since = None,
+    limit: Limit = 200,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show customized flows, the last that were seen first: whose they are, and what they count.
+
+    Example: nco flows --host h1 --process dig --since 10m
+
+    A host tells of its flows every few seconds.
+    """
+    wanted = _query(
+        host=host,
+        intent=intent,
+        process=process,
+        open=is_open,
+        since=_time(since),
+        limit=limit,
+    )
+    with connected(find_state(state)) as nco:
+        found = nco.call("GET", f"/flows?{wanted}", list[FlowView])
+    print_json(found) if json else show.print_flows(found, time.time())
+
+
+@app.command()
+def counters(
+    intent: Intent,
+    since: Since = "1h",
+    limit: Limit = 1000,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show what an intent's customizations counted, sample by sample.
+
+    Example: nco counters tag-dns --since 2h
+    """
+    wanted = _query(intent=intent, since=_time(since), limit=limit)
+    with connected(find_state(state)) as nco:
+        found = nco.call("GET", f"/counters?{wanted}", list[SampleView])
+    print_json(found) if json else show.print_samples(found)
+
+
+@app.command()
+def alerts(
+    past: Annotated[int, typer.Option("--past", min=0, help="Also so many cleared ones.")] = 0,
+    clear: Annotated[
+        int | None, typer.Option("--clear", metavar="NUMBER", help="Clear this alert.")
+    ] = None,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Show what somebody should look at. Most alerts are cleared by what mends their reason."""
+    with connected(find_state(state)) as nco:
+        if clear is not None:
+            nco.call("DELETE", f"/alerts/{clear}", None)
+            line(f"alert {clear} is cleared")
+            return
+        found = nco.call("GET", f"/alerts?{_query(cleared=past)}", list[AlertView])
+    print_json(found) if json else show.print_alerts(found)
+
+
+def _time(span: str | None) -> float:
+    """Return the Unix time that is a span ago; 0 without one."""
+    try:
+        return time.time() - durations.seconds(span) if span else 0.0
+    except ValueError as error:
+        raise CommandError(f"--since: {error}") from error
+
+
+def _query(**wanted: object) -> str:
+    return urlencode(
+        {name: value for name, value in wanted.items() if value not in (None, False)}, doseq=True
+    )
+
+
+def _path(intent: str) -> str:
+    if not intent.replace("-", "").isalnum():
+        raise CommandError(f"{intent!r} is no intent's name: those are one DNS label")
+    return f"/intents/{intent}"

@@ -1,0 +1,45 @@
+"""The rest of the service as the monitor sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from controller.orchestrator import Orchestrator
+from controller.phases import OVER
+from controller.switch_link import MirrorStatus
+
+
+class NetworkView:
+    """Answers the monitor's questions (`controller.monitor.Network`)."""
+
+    def __init__(
+        self, orchestrator: Orchestrator, mirror: Callable[[str], MirrorStatus | None]
+    ) -> None:
+        """`mirror` returns what the switches say of a mirror."""
+        self._orchestrator = orchestrator
+        self._mirror = mirror
+
+    def intent_of(self, host: str, customization: str) -> str | None:
+        """Return the intent of a customization on a host."""
+        for state in self._orchestrator.cib.intents():
+            if any(one.id == customization for one in state.by_host().get(host, ())):
+                return state.name
+        return None
+
+    def customized(self) -> Collection[str]:
+        """Return the hosts that should have customizations."""
+        there = [s for s in self._orchestrator.cib.intents() if s.phase not in OVER]
+        return {host for state in there for host in state.by_host()}
+
+    def connected(self, host: str) -> bool:
+        """Whether a host's agent is connected."""
+        return self._orchestrator.now(host).connected
+
+    def impossible_mirrors(self) -> Mapping[str, str]:
+        """Return, by intent, why the switches cannot mirror its traffic."""
+        found = {}
+        for wanted in self._orchestrator.steering().mirrors:
+            status = self._mirror(wanted.id)
+            if status is not None and status.state == "impossible":
+                found[wanted.id] = f"the traffic of {wanted.id} is not mirrored: {status.reason}"
+        return found

@@ -1,0 +1,121 @@
+"""REST's events over a real socket, with readers that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from controller import rest_http
+from controller.errors import Refusal
+from controller.events import BEHIND, LISTENERS, Kind
+from controller.metrics import MonitorCollector, NcoMetrics
+from controller.monitor_rest import make_router
+from controller.rest import RestServer, _refused
+from tests.unit.monitor_kit import PATIENCE, World, world
+
+EVENTS = 4 * BEHIND
+REQUEST = b"GET /events HTTP/1.1\r\nHost: nco\r\n\r\n"
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[World, Path]]:
+    async with world(folder) as there:
+        metrics = NcoMetrics()
+        metrics.read_from(MonitorCollector(there.monitor, there.database))
+        app = FastAPI()
+        app.add_exception_handler(Refusal, _refused)
+        app.include_router(make_router(there.monitor, there.database, metrics.registry))
+        path = folder / "rest.sock"
+        server = asyncio.create_task(RestServer(app).run(path))
+        await until(path.exists)
+        try:
+            yield there, path
+        finally:
+            server.cancel()
+            with suppress(asyncio.CancelledError):
+                await server
+
+
+async def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def test_a_reader_that_never_reads_is_given_up_and_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_http, "STALL_SECONDS", 0.2)
+
+    async def play() -> None:
+        async with served(tmp_path) as (there, path):
+            reader, writer = await asyncio.open_unix_connection(path, limit=1)
+            writer.write(REQUEST)
+            await until(lambda: there.events.listeners == 1)
+            for number in range(EVENTS):
+                there.events.add(Kind.HOST, f"{number} " + "x" * 900)
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+            await until(lambda: there.events.lost_listeners == 1)
+            assert there.events.listeners == 0
+            async with asyncio.timeout(PATIENCE):
+                got = 0
+                with suppress(ConnectionError):
+                    while data := await reader.read(1 << 20):
+                        got += len(data)
+            assert got < 900 * EVENTS, "the rest was thrown away"
+            writer.close()
+            assert there.monitor.recorder.waiting <= EVENTS
+
+    asyncio.run(play())
+
+
+def test_readers_are_limited_and_their_places_come_free(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with served(tmp_path) as (there, path):
+            writers = []
+            for number in range(LISTENERS):
+                _, writer = await asyncio.open_unix_connection(path)
+                writer.write(REQUEST)
+                writers.append(writer)
+                await until(lambda number=number: there.events.listeners == number + 1)
+            transport = httpx.AsyncHTTPTransport(uds=str(path))
+            async with httpx.AsyncClient(transport=transport, base_url="http://nco") as http:
+                answer = await http.get("/events", timeout=PATIENCE)
+                assert answer.status_code == 409
+                assert "listen to events already" in answer.json()["detail"]
+                for writer in writers:
+                    writer.close()
+                await until(lambda: there.events.listeners == 0)
+                assert (await http.get("/metrics", timeout=PATIENCE)).status_code == 200
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/flows?limit=0",
+        "/flows?since=-1",
+        "/counters",
+        "/events/log?kind=nothing",
+        "/events/log?limit=99999999",
+        "/alerts?cleared=-1",
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(tmp_path: Path, path: str) -> None:
+    async def play() -> None:
+        async with served(tmp_path) as (_, socket):
+            transport = httpx.AsyncHTTPTransport(uds=str(socket))
+            async with httpx.AsyncClient(transport=transport, base_url="http://nco") as http:
+                assert (await http.get(path, timeout=PATIENCE)).status_code == 422
+
+    asyncio.run(play())
