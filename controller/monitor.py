@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.audit import Entry
+from controller.challenger import Outcome, Verdict
 from controller.events import EventLog, Kind
 from controller.history import Event as IntentEvent
 from controller.monitor_alerts import Alarm, Alerts
@@ -127,6 +128,20 @@ class Monitor:
         """Note who changed something, or tried to."""
         who = f"{entry.actor} ({entry.source})" if entry.source else entry.actor
         self.events.add(Kind.AUDIT, f"{who}: {entry.action} {entry.subject}: {entry.outcome}")
+
+    def challenged(self, outcome: Outcome) -> None:
+        """Note what became of a challenge; one that failed is an alert until it is cleared."""
+        if outcome.verdict is Verdict.PASSED:
+            return
+        subject = outcome.subject
+        text = f"{subject.module} of {subject.intent} on {subject.host}: {outcome.text}"
+        self.alerts.raise_alert(
+            Alarm.CHALLENGE,
+            subject.customization,
+            text,
+            host=subject.host,
+            intent=subject.intent,
+        )
 
     # -- what is looked for
 

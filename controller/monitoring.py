@@ -8,6 +8,7 @@ import time
 from fastapi import APIRouter
 
 from controller import monitor_queries
+from controller.challenger import Outcome
 from controller.config import Retention
 from controller.database import Database
 from controller.events import EventLog, Filter, Kind
@@ -75,6 +76,11 @@ class Monitoring:
         for row in orchestrator.cib.intents():
             orchestrator.history.restore(row.name, await _history(database, row.name))
         return monitoring
+
+    def challenged(self, outcome: Outcome) -> None:
+        """Note what became of a challenge."""
+        self.metrics.challenges.labels(outcome.verdict.value).inc()
+        self.monitor.challenged(outcome)
 
     def router(self) -> APIRouter:
         """Return the routes that show what is monitored."""

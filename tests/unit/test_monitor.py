@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller import monitor_queries
+from controller.challenger import Outcome, Subject, Verdict
 from controller.errors import NotFound
 from controller.events import Filter, Kind
 from controller.history import Event as IntentEvent
@@ -226,6 +227,20 @@ def test_a_mirror_that_cannot_be_is_an_alert(tmp_path: Path) -> None:
             there.network.mirrors = {}
             there.monitor.look()
             assert kinds(there) == []
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_challenge_that_failed_is_an_alert(tmp_path: Path, verdict: Verdict) -> None:
+    async def play() -> None:
+        async with world(tmp_path) as there:
+            subject = Subject(
+                *("h1", "a" * 32, "tag", "idle", "bpf", "0" * 64, "6.1"), key=b"", every=None
+            )
+            there.monitor.challenged(Outcome(subject, verdict, "no answer came"))
+            failed = [] if verdict is Verdict.PASSED else [(Alarm.CHALLENGE, "a" * 32)]
+            assert kinds(there) == failed
 
     asyncio.run(play())
 
