@@ -7,15 +7,19 @@ left over from a crash and made anew. `RUN/lock` serialises drivers of different
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from host_agent import libbpf
+from host_agent import bpf_tables, libbpf
 from host_agent.bpf_abi import PLACE_ANSWER
+from host_agent.bpf_tables import Tables
 from host_agent.privileges import RUN, locked, needs_root
 from host_agent.tap import TapError
 
@@ -23,8 +27,15 @@ logger = logging.getLogger(__name__)
 
 TAP_OBJECT = Path(__file__).parents[1] / "build" / "bpf" / "tap.bpf.o"
 
-CGROUP_HOOKS = ("l45_sock_create", "l45_post_bind4", "l45_connect4", "l45_sendmsg4")
-OPEN_SOCKETS = "l45_open_sockets"
+CGROUP_HOOKS = (
+    "l45_sock_create",
+    *("l45_post_bind4", "l45_connect4", "l45_sendmsg4", "l45_recvmsg4"),
+    *("l45_post_bind6", "l45_connect6", "l45_sendmsg6", "l45_recvmsg6"),
+)
+OPEN_FILES = ("l45_find_heirs", "l45_settle_heirs")
+"""Iterators over all open files, to be run one after the other."""
+LIST_FLOWS = "l45_list_flows"
+LIST_LIVING = "l45_list_living"
 INTERFACE_HOOKS = ("l45_egress", "l45_ingress")
 LAST = INTERFACE_HOOKS[-1]
 
@@ -65,9 +76,9 @@ def install_locked(run: Path, tap_object: Path | None = None) -> None:
     """Do what `install` does, for a caller that holds the lock."""
     if reason := unavailable():
         raise TapError(reason)
-    if installed(run):
-        return
     source = tap_object or Path(os.environ.get("L45_TAP_OBJECT", TAP_OBJECT))
+    if installed(run) and not _should_be_replaced(run, source):
+        return
     try:
         data = source.read_bytes()
     except OSError as error:
@@ -81,6 +92,28 @@ def install_locked(run: Path, tap_object: Path | None = None) -> None:
         _remove_pins(run)
         raise TapError(f"cannot install the bpf tap: {error}") from error
     logger.info("tap_installed run=%s cgroup=%s", run, cgroup)
+
+
+def _should_be_replaced(run: Path, source: Path) -> bool:
+    """Whether another build than `source` is loaded, and nobody would miss it."""
+    try:
+        wanted = hashlib.sha256(source.read_bytes()).digest()
+    except OSError:
+        return False  # what is loaded works
+    if bpf_tables.digest(run) == wanted:
+        return False
+    try:
+        cgroup_root()
+        reason = "has customizations" if bpf_tables.has_sets(run) else None
+    except TapError:
+        reason = "cannot be replaced from here"
+    if reason:
+        logger.warning(
+            "another build of the tap than %s is loaded, and %s: "
+            "`dca tap unload`, then `dca tap load`, when that suits you",
+            *(source, reason),
+        )
+    return reason is None
 
 
 def cgroup_root() -> Path:
@@ -126,11 +159,44 @@ def _load(run: Path, data: bytes, cgroup: Path) -> None:
         tap.load()
         programs, attach_types = tap.programs, tap.attach_types
         _set_answer(pins, programs["l45_answer"])
-        # Hooks before the iterator: a socket made in between is seen by one of them.
+        # Hooks before the iterators: a socket made in between is seen by one of them.
         _attach_cgroup(pins, cgroup, programs, attach_types)
-        libbpf.run_iterator(programs[OPEN_SOCKETS], attach_types[OPEN_SOCKETS])
+        for name in (*OPEN_FILES, LIST_FLOWS, LIST_LIVING):
+            libbpf.obj_pin(programs[name], pins / "programs" / name)
+        with Tables.opened(run) as tables:
+            tables.set_digest(hashlib.sha256(data).digest())
+            find_owners(run, tables)
         for name in INTERFACE_HOOKS:
             libbpf.obj_pin(programs[name], pins / "programs" / name)
+
+
+@contextmanager
+def program(run: Path, name: str) -> Iterator[int]:
+    """Open a pinned program."""
+    fd = libbpf.obj_get(run / "bpf" / "programs" / name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def find_owners(run: Path, tables: Tables) -> None:
+    """Look at all open files for sockets, and who has them now."""
+    tables.next_scan()
+    for name in OPEN_FILES:
+        with program(run, name) as fd:
+            libbpf.run_iterator(fd)
+
+
+def forget_dead(run: Path, tables: Tables) -> list[int]:
+    """Take the sets of namespaces away that are gone; return their cookies."""
+    tables.forget_living()
+    with program(run, LIST_LIVING) as fd:
+        if not libbpf.run_once(fd):
+            return []  # not all were seen
+    if dead := tables.forget_dead():
+        logger.info("tap_forgot netns=%s", ",".join(map(str, dead)))
+    return dead
 
 
 def _set_answer(pins: Path, program: int) -> None:

@@ -8,7 +8,7 @@ or a slot is in use while a set refers to it, so what a crash leaves behind is f
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from host_agent import libbpf
 from host_agent.bpf_abi import (
+    FLAG_DEPRECATED,
+    FLAG_INACTIVE,
     FLAG_RECEIVE,
     FLAG_SEND,
     ID,
@@ -24,6 +26,7 @@ from host_agent.bpf_abi import (
     AttachedStruct,
     CountersStruct,
     CustomizationStruct,
+    InfoStruct,
     ModuleStruct,
     SetStruct,
     place,
@@ -44,6 +47,8 @@ class Member:
     flags: int
     entry: bytes
     """struct l45_customization."""
+    deprecated: int = 0
+    """Since when new sockets do without it, ns of CLOCK_MONOTONIC."""
 
     @property
     def id(self) -> str:
@@ -65,6 +70,16 @@ class Member:
         """Whether it is attached for leaving messages."""
         return bool(self.flags & FLAG_SEND)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it is not passed over."""
+        return not self.flags & FLAG_INACTIVE
+
+    @property
+    def is_deprecated(self) -> bool:
+        """Whether new sockets do without it."""
+        return bool(self.flags & FLAG_DEPRECATED)
+
 
 @dataclass(frozen=True)
 class Module:
@@ -77,13 +92,13 @@ class Module:
 
 
 def plan(
-    wanted: Sequence[tuple[bytes, int]], own: Iterable[Member], used: set[int]
+    wanted: Sequence[tuple[bytes, int]], own: Sequence[Member], used: set[int], now: int
 ) -> list[Member]:
     """Give each wanted customization (entry, flags) an index, in order.
 
     One that is there already with the same entry keeps its index; all others get an index that
     no set uses, because an entry must not change under a packet. Raises TapError where the table
-    is full.
+    is full. One that is deprecated keeps its time, or that is `now`, ns of CLOCK_MONOTONIC.
     """
     present = {member.entry: member.index for member in own}
     fresh = [entry for entry, _ in wanted if entry not in present]
@@ -91,7 +106,15 @@ def plan(
     if len(free) < len(fresh):
         raise TapError(f"all {TABLE_MAX} customizations of this kernel are in use; {FULL}")
     present |= dict(zip(fresh, free, strict=True))
-    return [Member(present[entry], flags, entry) for entry, flags in wanted]
+    members = [Member(present[entry], flags, entry) for entry, flags in wanted]
+    before = {member.id: member for member in own}
+    return [replace(one, deprecated=_deprecated(one, before.get(one.id), now)) for one in members]
+
+
+def _deprecated(one: Member, before: Member | None, now: int) -> int:
+    if not one.is_deprecated or before is None:
+        return 0  # deprecated from the first day: no socket is that old
+    return before.deprecated if before.is_deprecated else now
 
 
 def _key(number: int) -> bytes:
@@ -114,6 +137,8 @@ class Tables:
         self._counts = pinned("l45_counts", 4, counts_size, cpus)
         self._modules = pinned("l45_modules", 4, ctypes.sizeof(ModuleStruct))
         self._dispatch = pinned("l45_dispatch", 4, 4)
+        self._info = pinned("l45_info", 4, ctypes.sizeof(InfoStruct))
+        self._living = pinned("l45_living", 8, 4)
         self._no_counts = bytes(counts_size * cpus)
 
     @classmethod
@@ -141,7 +166,7 @@ class Tables:
 
     def _member(self, attached: AttachedStruct) -> Member:
         entry = self._entries.lookup(_key(attached.index))
-        return Member(attached.index, attached.flags, entry or bytes(1024))
+        return Member(attached.index, attached.flags, entry or bytes(1024), attached.deprecated)
 
     def everything(self) -> list[Member]:
         """Return the members of all sets."""
@@ -173,15 +198,50 @@ class Tables:
     def _replace(self, cookie: int, members: Sequence[Member]) -> None:
         if len(members) > MAX_CUSTOMIZATIONS:
             raise TapError(f"a namespace has at most {MAX_CUSTOMIZATIONS} customizations")
-        content = SetStruct(count=len(members))
-        for position, member in enumerate(members):
-            content.entries[position] = AttachedStruct(member.index, member.flags)
+        content = SetStruct(count=len(members), number=self._next("sets"))
+        for position, one in enumerate(members):
+            content.entries[position] = AttachedStruct(one.index, one.flags, one.deprecated)
         inner = libbpf.Map.create_array("l45_set", ctypes.sizeof(SetStruct), 1)
         try:
             inner.update(FIRST, bytes(content))
             self._sets.update(cookie.to_bytes(8, "little"), _key(inner.fd))
         finally:
             inner.close()
+
+    def next_scan(self) -> None:
+        """Begin another look at open files: what an earlier one noted counts no more."""
+        self._next("scan")
+
+    def _next(self, counter: str) -> int:
+        """Count one up, and return it; never 0."""
+        info = self._read_info()
+        number = (getattr(info, counter) + 1) % 2**32 or 1
+        setattr(info, counter, number)
+        self._info.update(FIRST, bytes(info))
+        return int(number)
+
+    def _read_info(self) -> InfoStruct:
+        raw = self._info.lookup(FIRST) or bytes(ctypes.sizeof(InfoStruct))
+        return InfoStruct.from_buffer_copy(raw)
+
+    def set_digest(self, digest: bytes) -> None:
+        """Note the SHA-256 of the object that the program set was loaded from."""
+        info = self._read_info()
+        info.digest[:] = digest
+        self._info.update(FIRST, bytes(info))
+
+    def forget_living(self) -> None:
+        """Before the kernel is asked which namespaces there are."""
+        for key in list(self._living.keys()):
+            self._living.delete(key)
+
+    def forget_dead(self) -> list[int]:
+        """Take the sets of namespaces away that the kernel did not say are there."""
+        living = {int.from_bytes(key, "little") for key in self._living.keys()}  # noqa: SIM118
+        dead = [cookie for cookie in self.namespaces() if cookie not in living]
+        for cookie in dead:
+            self._sets.delete(cookie.to_bytes(8, "little"))
+        return dead
 
     def modules(self) -> dict[int, Module]:
         """Return the loaded modules by slot."""
@@ -227,17 +287,17 @@ class Tables:
         entry.digest[:] = bytes.fromhex(module.digest)
         self._modules.update(_key(slot), bytes(entry))
 
-    def sweep(self, cookie: int) -> list[Module]:
-        """Free the modules that no set uses and no other namespace's driver holds; return them.
+    def sweep(self, holders: Collection[int]) -> list[Module]:
+        """Free the modules that no set uses and only these namespaces' drivers hold.
 
-        The entry goes first: a module whose entry is there can be called.
+        Returns them. The entry goes first: a module whose entry is there can be called.
         """
         in_use = {member.slot for member in self.everything()}
         modules, freed = self.modules(), []
         for slot, module in modules.items():
-            if slot in in_use and module.holder == cookie:
+            if slot in in_use and module.holder in holders:
                 self._write_module(slot, replace(module, holder=0))
-            elif slot not in in_use and module.holder in (0, cookie):
+            elif slot not in in_use and module.holder in (0, *holders):
                 self._modules.update(_key(slot), bytes(ctypes.sizeof(ModuleStruct)))
                 freed.append(module)
         kept = {slot for slot in modules if modules[slot] not in freed}
@@ -247,11 +307,36 @@ class Tables:
         return freed
 
 
-def forget_all(run: Path) -> None:
-    """Take the sets of all namespaces away, also those of another version of the tap."""
+@contextmanager
+def _any_versions_sets(run: Path) -> Iterator[libbpf.Map]:
+    """Open the one map that all versions of the tap have."""
     sets = libbpf.Map.pinned(run / "bpf" / "maps" / "l45_namespaces", 8, 4)
     try:
-        for cookie in list(sets.keys()):
-            sets.delete(cookie)
+        yield sets
     finally:
         sets.close()
+
+
+def has_sets(run: Path) -> bool:
+    """Whether any namespace has customizations, also those of another version of the tap."""
+    with _any_versions_sets(run) as sets:
+        return any(True for _ in sets.keys())  # noqa: SIM118
+
+
+def forget_all(run: Path) -> None:
+    """Take the sets of all namespaces away, also those of another version of the tap."""
+    with _any_versions_sets(run) as sets:
+        for cookie in list(sets.keys()):
+            sets.delete(cookie)
+
+
+def digest(run: Path) -> bytes | None:
+    """Return the SHA-256 of the object that was loaded; None from a version that has none."""
+    try:
+        info = libbpf.Map.pinned(run / "bpf/maps/l45_info", 4, ctypes.sizeof(InfoStruct))
+    except libbpf.LibbpfError:
+        return None
+    try:
+        return bytes(InfoStruct.from_buffer_copy(info.lookup(FIRST) or bytes(1024)).digest)
+    finally:
+        info.close()

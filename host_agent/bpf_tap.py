@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from host_agent import bpf_install, bpf_tc, libbpf
-from host_agent.bpf_abi import FLAG_RECEIVE, FLAG_SEND, pack_customization
+from host_agent import bpf_flows, bpf_install, bpf_tc, libbpf
+from host_agent.bpf_abi import (
+    FLAG_DEPRECATED,
+    FLAG_INACTIVE,
+    FLAG_RECEIVE,
+    FLAG_SEND,
+    pack_customization,
+)
 from host_agent.bpf_install import INTERFACE_HOOKS, install, installed, unavailable
-from host_agent.bpf_tables import Module, Tables, forget_all, plan
+from host_agent.bpf_tables import Member, Module, Tables, forget_all, plan
 from host_agent.privileges import RUN, locked, needs_root
 from host_agent.tap import Proof, TapError, TapStatus
 from wire.artifact import Artifact
 from wire.challenge import Challenge
-from wire.messages import MAX_CUSTOMIZATIONS, Customization, Flow, Status, Target
+from wire.messages import MAX_CUSTOMIZATIONS, Counters, Customization, Flow, Status, Target
 
 __all__ = [
     "BpfTap",
@@ -63,14 +70,18 @@ class BpfTap:
     def __init__(self, run: Path = RUN, tap_object: Path | None = None) -> None:
         self._run = run
         self._tap_object = tap_object
+        self._links: bpf_tc.LinkWatch | None = None
 
     def start(self) -> None:
         """Install the program set if need be and possible; meet packets where there is a set."""
         cookie = netns_cookie()
         with locked(self._run), _tap_errors():
             bpf_install.install_locked(self._run, self._tap_object)
+            self._links = bpf_tc.LinkWatch()
             bpf_tc.prepare()
             with Tables.opened(self._run) as tables:
+                if dead := bpf_install.forget_dead(self._run, tables):
+                    tables.sweep(dead)
                 if tables.members(cookie):
                     self._attach()
         logger.info("tap_started tap=bpf netns=%d", cookie)
@@ -128,11 +139,13 @@ class BpfTap:
             slots = {module.digest: slot for slot, module in tables.modules().items()}
             wanted = [_packed(c, slots) for c in sorted(customizations, key=_order)]
             used = {member.index for member in tables.everything()}
-            members = plan(wanted, tables.members(cookie), used)
+            dead = bpf_install.forget_dead(self._run, tables)
+            members = plan(wanted, tables.members(cookie), used, time.monotonic_ns())
             if members:
                 self._attach()  # interfaces may have come since
+                bpf_install.find_owners(self._run, tables)
             tables.switch(cookie, members)
-            freed = tables.sweep(cookie)
+            freed = tables.sweep([cookie, *dead])
             if not members:
                 bpf_tc.detach()  # a namespace without customizations pays nothing for packets
         logger.info(
@@ -140,24 +153,35 @@ class BpfTap:
         )
 
     def customizations(self) -> list[Status]:
-        """Return what is in force in this namespace, in the order in which it is asked."""
+        """Return what is in force in this namespace, in the order in which it is asked.
+
+        Interfaces that have come since get their filters now.
+        """
         with self._locked_tables() as tables:
-            modules = tables.modules()
+            members = tables.members(netns_cookie())
+            if self._links and self._links.has_news():
+                bpf_tc.prepare()
+                if members:
+                    self._attach()
+            modules, flows = tables.modules(), self._flows_of(members)
             return [
-                Status(
-                    id=member.id,
-                    module=modules[member.slot].name,
-                    digest=modules[member.slot].digest,
-                    receive=member.receive,
-                    send=member.send,
-                    counters=tables.counters(member.index),
-                )
-                for member in tables.members(netns_cookie())
+                _status(member, modules[member.slot], tables.counters(member.index), flows)
+                for member in members
             ]
 
     def flows(self) -> list[Flow]:
-        """Return the namespace's sockets that have customizations."""
-        return []
+        """Return the namespace's sockets that have customizations, the newest first."""
+        with self._locked_tables() as tables:
+            return bpf_flows.newest(self._flows_of(tables.members(netns_cookie())))
+
+    def _flows_of(self, members: Sequence[Member]) -> list[Flow]:
+        """Return the flows, of which the caller sees to it that the set stays as it is."""
+        if not members:
+            return []
+        room = bpf_flows.FLOWS_MAX * bpf_flows.RECORD_MAX
+        with bpf_install.program(self._run, bpf_install.LIST_FLOWS) as fd:
+            said = libbpf.run_iterator(fd, room)
+        return bpf_flows.parse(said, [one.id for one in members], bpf_flows.Clock.now())
 
     def evidence(self, customization: str) -> bytes:
         """Return the tags of the programs that a customization runs, as the kernel has them.
@@ -185,9 +209,24 @@ class BpfTap:
             if installed(self._run):
                 with Tables.opened(self._run) as tables:
                     tables.switch(cookie, [])
-                    tables.sweep(cookie)
+                    tables.sweep([cookie])
             bpf_tc.withdraw()
         logger.info("tap_stopped tap=bpf netns=%d", cookie)
+
+
+def _status(member: Member, module: Module, counters: Counters, flows: Sequence[Flow]) -> Status:
+    having = sum(one.id == member.id for flow in flows for one in flow.customizations)
+    return Status(
+        id=member.id,
+        module=module.name,
+        digest=module.digest,
+        receive=member.receive,
+        send=member.send,
+        active=member.is_active,
+        deprecated=member.is_deprecated,
+        flows=having,
+        counters=counters,
+    )
 
 
 def _check_module(name: str, module: libbpf.BpfObject) -> None:
@@ -206,17 +245,8 @@ def _check_set(customizations: Sequence[Customization]) -> None:
     for c in customizations:
         if c.target != BpfTap.target:
             raise TapError(f"customization {c.id}: its artifact is for {c.target!r}, not for bpf")
-        if lacking := _lacking(c):
+        if lacking := c.match.beyond_bpf:
             raise TapError(f"customization {c.id}: the bpf tap has no {lacking}; the kmod tap has")
-
-
-def _lacking(customization: Customization) -> str | None:
-    """Return what a customization asks for that only the kernel tap does, or None."""
-    if not customization.active:
-        return "inactive customizations"
-    if customization.deprecated:
-        return "deprecated customizations"
-    return customization.match.beyond_bpf
 
 
 def _order(customization: Customization) -> tuple[int, str]:
@@ -233,7 +263,12 @@ def _packed(customization: Customization, slots: dict[str, int]) -> tuple[bytes,
     entry = pack_customization(
         customization.id, customization.match, slot, customization.parameters
     )
-    flags = FLAG_SEND * customization.send | FLAG_RECEIVE * customization.receive
+    flags = (
+        FLAG_SEND * customization.send
+        | FLAG_RECEIVE * customization.receive
+        | FLAG_INACTIVE * (not customization.active)
+        | FLAG_DEPRECATED * customization.deprecated
+    )
     return bytes(entry), flags
 
 

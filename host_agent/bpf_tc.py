@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,6 +20,11 @@ LOOPBACK = 772
 ETH_P_ALL = 3
 PRIORITY = HANDLE = 45
 """Our filter is found again by these; other filters of an interface stay."""
+
+RTMGRP_LINK = 1
+NEWS_MAX = 1000
+NEWS_SIZE = 4096
+"""Of messages; the rest of a longer one is cut off, and nobody needs it."""
 
 HOOKS = {"l45_ingress": 0xFFFFFFF2, "l45_egress": 0xFFFFFFF3}
 """The programs and the clsact parents that they are attached to."""
@@ -59,6 +66,31 @@ def attach(programs: Mapping[str, int]) -> None:
                     raise
             else:
                 logger.debug("tap_attached interface=%s", name)
+
+
+class LinkWatch:
+    """Tells whether interfaces of the namespace have changed, since it was made or asked last."""
+
+    def __init__(self) -> None:
+        """Begin to watch; raises OSError."""
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket.bind((0, RTMGRP_LINK))
+        weakref.finalize(self, self._socket.close)
+
+    def has_news(self) -> bool:
+        """Whether there was a change, or too many to be told of."""
+        news = False
+        for _ in range(NEWS_MAX):
+            try:
+                self._socket.recv(NEWS_SIZE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+            news = True
+        return news
 
 
 def _add_clsact(route: IPRoute, index: int) -> None:

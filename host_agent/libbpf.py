@@ -20,6 +20,7 @@ LOG_LINES = 12
 """How many of libbpf's last log lines an error carries (the verifier's verdict is the last)."""
 
 MAP_TYPE_ARRAY = 2
+BPF_TRACE_ITER = 28
 
 _log: deque[str] = deque(maxlen=LOG_LINES)
 
@@ -41,6 +42,19 @@ class _OpenOptions(ctypes.Structure):
         ("object_name", ctypes.c_char_p),
         ("relaxed_maps", ctypes.c_bool),
         ("pin_root_path", ctypes.c_char_p),
+    )
+
+
+class _TestRunOptions(ctypes.Structure):
+    """The head of struct bpf_test_run_opts; libbpf takes missing members as zero."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("data", ctypes.c_void_p * 2),
+        ("data_sizes", ctypes.c_uint32 * 2),
+        ("context", ctypes.c_void_p * 2),
+        ("context_sizes", ctypes.c_uint32 * 2),
+        ("result", ctypes.c_uint32),
     )
 
 
@@ -84,6 +98,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p],
     ),
     "bpf_iter_create": (ctypes.c_int, [ctypes.c_int]),
+    "bpf_prog_test_run_opts": (ctypes.c_int, [ctypes.c_int, ctypes.POINTER(_TestRunOptions)]),
     "bpf_map_create": (
         ctypes.c_int,
         [ctypes.c_int, ctypes.c_char_p, *[ctypes.c_uint32] * 3, ctypes.c_void_p],
@@ -294,18 +309,41 @@ def link_create(program: int, target: int, attach_type: int) -> int:
     return _checked("attach", library().bpf_link_create(program, target, attach_type, None))
 
 
-def run_iterator(program: int, attach_type: int) -> None:
-    """Run an iterator program over all that it iterates, once."""
-    link = link_create(program, 0, attach_type)
+def run_iterator(program: int, room: int = 0) -> bytes:
+    """Run an iterator program over all that it iterates, once, and return what it says.
+
+    At most `room` bytes, and what the last read gives more; then the iterator is left.
+    """
+    link = link_create(program, 0, BPF_TRACE_ITER)
     try:
         reader = _checked("iterator", library().bpf_iter_create(link))
         try:
-            while os.read(reader, 4096):
-                pass
+            return _read_all(reader, room)
         finally:
             os.close(reader)
     finally:
         os.close(link)
+
+
+def _read_all(reader: int, room: int) -> bytes:
+    said = bytearray()
+    while len(said) <= room:
+        try:
+            piece = os.read(reader, 64 * 1024)
+        except BlockingIOError:  # it went over a million things and had nothing to say: go on
+            continue
+        if not piece:
+            break
+        said += piece
+    return bytes(said)
+
+
+def run_once(program: int) -> int:
+    """Run a raw tracepoint's program once, for what it does, and return its result."""
+    options = _TestRunOptions(ctypes.sizeof(_TestRunOptions))
+    ran = library().bpf_prog_test_run_opts(program, ctypes.byref(options))
+    _checked("run of a program", ran)
+    return int(options.result)
 
 
 def possible_cpus() -> int:

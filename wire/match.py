@@ -74,14 +74,7 @@ class Match(BaseModel):
     @property
     def beyond_bpf(self) -> str | None:
         """What is asked for that the kernel tap does and the eBPF tap does not, or None."""
-        asked = {
-            self.transport: self.transport != "udp",
-            "match by executable": self.executable is not None,
-            "match by uid": self.uid is not None,
-            "ranges of ports": self.local_port_last or self.remote_port_last,
-            "match by IPv6 address": any(p and p.version == 6 for p in (self.local, self.remote)),
-        }
-        return next((what for what, is_asked in asked.items() if is_asked), None)
+        return None if self.transport == "udp" else self.transport
 
     @model_validator(mode="after")
     def _ranges(self) -> Match:

@@ -10,67 +10,131 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct task_struct {
-	int tgid;
-	struct task_struct *group_leader;
-	char comm[16];
+struct list_head {
+	struct list_head *next;
 };
 
 struct net {
+	struct list_head list; /* of all namespaces */
 	__u64 net_cookie;
+};
+
+struct nsproxy {
+	struct net *net_ns;
+};
+
+struct qstr {
+	__u32 len;
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+struct mm_struct {
+	struct file *exe_file;
+};
+
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t euid;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	struct task_struct *group_leader;
+	__u64 start_time;
+	__u64 self_exec_id;
+	const struct cred *cred;
+	struct mm_struct *mm;
+	struct fs_struct *fs;
+	struct nsproxy *nsproxy;
+	char comm[16];
 };
 
 typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct in6_addr {
+	__be32 words[4];
+};
+
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
 	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {
 	struct sock_common __sk_common;
-	__u16 sk_type;
+	__u16 sk_protocol;
 };
 
 struct socket {
 	struct sock *sk;
 };
 
-struct file;
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
 
 struct bpf_iter__task_file {
 	struct task_struct *task;
 	struct file *file;
 };
 
+struct udp_sock;
+
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
+};
+
 #pragma clang attribute pop
 
-#define SOCK_DGRAM	2
 #define AF_INET		2
+#define AF_INET6	10
 #define IPPROTO_UDP	17
 #define ETH_P_IP	0x0800
+#define ETH_P_IPV6	0x86dd
 #define ETH_HEADER_SIZE 14
 #define PACKET_HOST	0 /* addressed to this interface */
-
-struct ipv4_header {
-	__u8 version_ihl;
-	__u8 tos;
-	__be16 total;
-	__be16 id;
-	__be16 fragment; /* bit 13: more fragments; the lower ones: offset */
-	__u8 ttl;
-	__u8 protocol;
-	__be16 check;
-	__be32 source;
-	__be32 destination;
-};
-
-struct udp_header {
-	__be16 source;
-	__be16 destination;
-	__be16 length;
-	__be16 check;
-};
 
 #endif

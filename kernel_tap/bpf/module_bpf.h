@@ -69,7 +69,7 @@ static inline int l45_fits(struct l45_msg *msg, __u32 growth)
 	__u32 mtu = 0; /* 0: measure the packet as it is */
 
 	if (growth > 0xffff || msg->walk->payload + msg->walk->length + growth > 0xffff)
-		return 0; /* no IPv4 packet is that long */
+		return 0; /* no packet is that long */
 	return msg->walk->direction != L45_PLACE_SEND ||
 	       bpf_check_mtu(msg->skb, 0, &mtu, growth, 0) == BPF_MTU_CHK_RET_SUCCESS;
 }
@@ -114,9 +114,9 @@ L45_CALL int l45_remove(struct l45_msg *msg, __u32 offset, __u32 size)
 
 L45_CALL int l45_process_name(const struct l45_msg *msg, char name[L45_NAME_SIZE])
 {
-	if (!msg->walk->owner.process[0])
+	if (!msg->walk->process[0])
 		return -ENOENT;
-	__builtin_memcpy(name, msg->walk->owner.process, L45_NAME_SIZE);
+	__builtin_memcpy(name, msg->walk->process, L45_NAME_SIZE);
 	return 0;
 }
 

@@ -31,8 +31,12 @@ RUNS = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def tap_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tap(tmp_path_factory.mktemp("tap"))
+def tap_object(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Build the tap; drivers that are not told otherwise take this one."""
+    built = build_tap(tmp_path_factory.mktemp("tap"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("L45_TAP_OBJECT", str(built))
+        yield built
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,16 @@ from host_agent.bpf_tap import BpfTap
 from tests.pcap import checksum
 from wire.artifact import Artifact
 from wire.match import Match
-from wire.messages import Counters, Customization
+from wire.messages import Counters, Customization, Flow
 
 ROOT = Path(__file__).parents[3]
 BUILD = ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror",
          "-I", "kernel_tap/include", "-I", "kernel_tap/bpf", "-I", "kernel_tap/core"]  # fmt: skip
 
 CLIENT, SERVER = "10.99.0.1", "10.99.0.2"
+CLIENT6, SERVER6 = "fd99::1", "fd99::2"
+MAPPED = "::ffff:"
+"""Before an IPv4 address that an IPv6 socket uses."""
 PORT = 53
 ETH_P_ALL = 3
 PR_SET_NAME, PR_GET_NAME = 15, 16
@@ -78,6 +81,11 @@ def named(name: str) -> Iterator[None]:
         libc.prctl(PR_SET_NAME, before)
 
 
+def messages_of(counters: Counters) -> dict[str, int]:
+    """Return what was counted besides bytes."""
+    return counters.model_dump(exclude_defaults=True, exclude={"sent_bytes", "received_bytes"})
+
+
 @dataclass(frozen=True)
 class Frame:
     """A UDP datagram as it was on the wire."""
@@ -87,11 +95,17 @@ class Frame:
     """Whether the sum was left for the device to complete."""
 
     @property
+    def is_v6(self) -> bool:
+        return self.ip[0] >> 4 == 6
+
+    @property
     def header_size(self) -> int:
-        return (self.ip[0] & 15) * 4
+        return 40 if self.is_v6 else (self.ip[0] & 15) * 4
 
     @property
     def udp(self) -> bytes:
+        if self.is_v6:
+            return self.ip[40 : 40 + int.from_bytes(self.ip[4:6], "big")]
         return self.ip[self.header_size : int.from_bytes(self.ip[2:4], "big")]
 
     @property
@@ -104,9 +118,13 @@ class Frame:
 
     def check(self) -> None:
         """Fail where a length or a checksum is wrong."""
-        assert checksum(self.ip[: self.header_size]) == 0, "IP header checksum"
+        addresses = self.ip[8:40] if self.is_v6 else self.ip[12:20]
+        pseudo = addresses + struct.pack("!BBH", 0, 17, len(self.udp))
         assert int.from_bytes(self.udp[4:6], "big") == len(self.udp), "UDP length"
-        pseudo = self.ip[12:20] + struct.pack("!BBH", 0, 17, len(self.udp))
+        if self.is_v6:
+            assert self.udp_checksum, "IPv6 wants a checksum"
+        else:
+            assert checksum(self.ip[: self.header_size]) == 0, "IP header checksum"
         if self.partial:
             assert self.udp_checksum == checksum(pseudo) ^ 0xFFFF, "sum of the pseudo header"
         elif self.udp_checksum:
@@ -129,10 +147,14 @@ class Wiretap:
     def next(self) -> Frame:
         while True:
             data, extra, _, address = self._socket.recvmsg(65536, 1024)
-            is_udp = data[12:14] == b"\x08\0" and data[14 + 9] == socket.IPPROTO_UDP
-            if is_udp and address[2] != socket.PACKET_OUTGOING:
+            if _is_udp(data) and address[2] != socket.PACKET_OUTGOING:
                 status = struct.unpack_from("=I", extra[0][2])[0]
                 return Frame(data[14:], bool(status & CSUM_NOT_READY))
+
+
+def _is_udp(frame: bytes) -> bool:
+    next_header = {b"\x08\0": 14 + 9, b"\x86\xdd": 14 + 6}.get(frame[12:14])
+    return next_header is not None and frame[next_header] == socket.IPPROTO_UDP
 
 
 @contextmanager
@@ -145,11 +167,15 @@ def veth_pair(prefix: str, *, offload: bool) -> Iterator[tuple[str, str]]:
             cleanup.callback(run, "ip", "netns", "del", namespace)
         run("ip", "link", "add", "eth0", "netns", client, "type", "veth",
             "peer", "name", "eth0", "netns", server)  # fmt: skip
-        for namespace, address in ((client, CLIENT), (server, SERVER)):
+        for namespace, address, address6 in (
+            (client, CLIENT, CLIENT6),
+            (server, SERVER, SERVER6),
+        ):
             within = ("ip", "netns", "exec", namespace)
             run(*within, "ip", "link", "set", "lo", "up")
             run(*within, "ip", "link", "set", "eth0", "up")
             run(*within, "ip", "address", "add", f"{address}/24", "dev", "eth0")
+            run(*within, "ip", "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
             run(*within, "ethtool", "-K", "eth0", "tx", "on" if offload else "off")
         yield client, server
 
@@ -165,11 +191,18 @@ class Host:
 
     def udp(self, process: str, port: int = 0) -> socket.socket:
         """Return a socket that the process `process` made and bound."""
+        return self._udp(socket.AF_INET, process, "0.0.0.0", port)
+
+    def udp6(self, process: str, port: int = 0) -> socket.socket:
+        """Return one for IPv6, and IPv4 with mapped addresses."""
+        return self._udp(socket.AF_INET6, process, "::", port)
+
+    def _udp(self, family: int, process: str, address: str, port: int) -> socket.socket:
         with inside(self.namespace), named(process):
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made = socket.socket(family, socket.SOCK_DGRAM)
             self.sockets.append(made)
             made.settimeout(TIMEOUT)
-            made.bind(("0.0.0.0", port))
+            made.bind((address, port))
             return made
 
     def customization(
@@ -181,6 +214,8 @@ class Host:
         receive: bool = False,
         priority: int = 100,
         parameters: bytes = b"",
+        active: bool = True,
+        deprecated: bool = False,
         **match: object,
     ) -> Customization:
         return Customization(
@@ -194,6 +229,8 @@ class Host:
             parameters=parameters,
             send=send,
             receive=receive,
+            active=active,
+            deprecated=deprecated,
         )
 
     def apply(self, *customizations: Customization) -> None:
@@ -217,6 +254,11 @@ class Host:
     def stop(self) -> None:
         with inside(self.namespace):
             BpfTap(self.run).stop()
+
+    def flows(self) -> list[Flow]:
+        """Return the sockets that have customizations."""
+        with inside(self.namespace):
+            return BpfTap(self.run).flows()
 
     def counters(self) -> list[Counters]:
         """Return what the customizations did, in the order in which they are asked."""
@@ -257,10 +299,12 @@ class Wire:
             self.client.customization("dns_app_tag", send=True, process="dig", remote_port=PORT)
         )
 
-    def carry(self, sender: socket.socket, process: str, message: bytes) -> Frame:
+    def carry(
+        self, sender: socket.socket, process: str, message: bytes, server: str = SERVER
+    ) -> Frame:
         """Let `process` send a message to the server; return the frame, found right."""
         with named(process):
-            sender.sendto(message, (SERVER, PORT))
+            sender.sendto(message, (server, PORT))
         frame = self.wiretap.next()
         frame.check()
         return frame

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.system.bpf.kit import PORT, SERVER, Host, Wire, inside
+from tests.system.bpf.kit import PORT, SERVER, Host, Wire, inside, messages_of
 
 pytestmark = pytest.mark.system
 
@@ -77,8 +77,8 @@ def test_dig_gets_its_answer_to_a_reduced_query(answered: Wire, options: list[st
     assert printed == f"{ADDRESS}\n"
     assert (frame.payload[:4], frame.payload[6:]) == (b"DNSC", QUESTION + A_IN)
     sent, received = answered.client.counters()[0], answered.server.counters()[0]
-    assert sent.model_dump(exclude_defaults=True) == {"sent": 1}
-    assert received.model_dump(exclude_defaults=True) == {"received": 1}
+    assert messages_of(sent) == {"sent": 1}
+    assert messages_of(received) == {"received": 1}
 
 
 @pytest.mark.parametrize("option", ["+norecurse", "+zflag", "+tcflag", "+aaflag"])
@@ -90,8 +90,8 @@ def test_query_that_does_not_fit_goes_plain_and_is_answered(answered: Wire, opti
     assert frame.payload[4:6] == b"\0\1", "the number of questions"
     assert QUESTION + A_IN in frame.payload
     sent, received = answered.client.counters()[0], answered.server.counters()[0]
-    assert sent.model_dump(exclude_defaults=True) == {"passed": 1}
-    assert received.model_dump(exclude_defaults=True) == {"passed": 1}
+    assert messages_of(sent) == {"passed": 1}
+    assert messages_of(received) == {"passed": 1}
 
 
 def test_answer_that_is_too_long_without_edns_is_asked_for_again_by_tcp(answered: Wire) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from host_agent import bpf_tables, bpf_tap
+from host_agent.bpf_install import CGROUP_HOOKS
 from host_agent.bpf_tap import BpfTap
 from host_agent.tap import TapError
 from tests.system.bpf.kit import (
@@ -201,7 +202,7 @@ def test_killed_while_installing(
     assert not bpf_tap.installed(bare_run)
     bpf_tap.install(bare_run, tap_object)
     assert bpf_tap.installed(bare_run)
-    assert len(list((bare_run / "bpf" / "links").iterdir())) == 4
+    assert len(list((bare_run / "bpf" / "links").iterdir())) == len(CGROUP_HOOKS)
 
 
 def test_socket_opened_before_the_tap(
@@ -312,6 +313,7 @@ def test_missing_object_says_how_to_build_it(bare_run: Path, tmp_path: Path) -> 
 START = """
 import sys
 from pathlib import Path
+from host_agent.bpf_install import CGROUP_HOOKS
 from host_agent.bpf_tap import BpfTap
 tap = BpfTap(Path(sys.argv[1]), Path(sys.argv[2]))
 tap.start()
