@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.bpf.kit import CLIENT, PORT, SERVER, Wire, named
+from host_agent.bpf_tap import BpfTap
+from tests.system.bpf.kit import CLIENT, PORT, SERVER, Wire, inside, named
 
 pytestmark = [
     pytest.mark.system,
@@ -130,9 +131,6 @@ def test_inactive_customization_stays_attached_and_is_passed_over(wire: Wire) ->
 
 
 def test_status_says_what_was_asked_for(wire: Wire) -> None:
-    from host_agent.bpf_tap import BpfTap
-    from tests.system.bpf.kit import inside
-
     client = wire.client
     client.apply(
         client.customization("dns_app_tag", number=1, send=True, active=False, process="dig"),
