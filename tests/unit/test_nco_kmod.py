@@ -92,17 +92,14 @@ def test_what_the_nco_cannot_compile_for_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", [{"executable": "/usr/bin/dig"}, {"uid": 1000}])
-def test_what_only_the_kernel_tap_matches_goes_there(tmp_path: Path, asked: dict[str, Any]) -> None:
+def test_both_taps_match_by_program_and_user(tmp_path: Path, asked: dict[str, Any]) -> None:
     manifest = datagrams(tmp_path)
     wanted = Intent.model_validate(intent(module="idle", port=80, client=[{"host": "h1", **asked}]))
     bpf_first = {name: replace(facts, targets=BOTH[::-1]) for name, facts in HOSTS.items()}
     server, client = make_plan(wanted, manifest, bpf_first, uuid.UUID(int=1)).customizations
-    assert (server.target, client.target) == ("bpf", "kmod")
+    assert (server.target, client.target) == ("bpf", "bpf")
     assert client.match.model_dump().items() >= asked.items()
     assert str(next(iter(asked.values()))) in match_text(client.match)
-    bpf_only = {name: replace(facts, targets=("bpf",)) for name, facts in HOSTS.items()}
-    with pytest.raises(Invalid, match="idle on host h1: the bpf tap has no match by"):
-        make_plan(wanted, manifest, bpf_only, uuid.UUID(int=1))
 
 
 def test_sockets_stay_with_the_tap_that_has_them(tmp_path: Path) -> None:
