@@ -21,8 +21,9 @@ from controller.intent import Intent
 from controller.migrations import MIGRATIONS
 from controller.phases import Phase
 from controller.plan import HostFacts, Plan, Platform, make_plan
+from controller.plan_view import plan_view
 from controller.switch_server import SwitchServer
-from controller.views import Views, plan_view
+from controller.views import Views
 from tests.unit.nco_kit import intent, make_module, opened_cib
 from tests.unit.nco_world import World
 from wire.manifest import Manifest, load
