@@ -159,7 +159,7 @@ def strengthened(intent: Intent, carried_out: Intent) -> list[str]:
     """Return in words what makes an intent that is carried out stricter than it was asked for."""
     before, after = _demands(intent), _demands(carried_out)
     return [
-        f"{what}: {after[what]} (before: {before[what]})"
+        f"{what}: {after[what]} instead of {before[what]}"
         for what in after
         if after[what] != before[what]
     ]
@@ -180,7 +180,9 @@ def _out_of_bounds(policy: Policy, manifest: Manifest, values: Mapping[str, int]
     found = []
     bounds = policy.parameters.get(manifest.name, {})
     for parameter in manifest.parameters:
-        bound = bounds.get(parameter.name, Bounds())
+        bound = bounds.get(parameter.name)
+        if bound is None:
+            continue
         value = values.get(parameter.name, parameter.default)
         low = parameter.min if bound.min is None else bound.min
         high = parameter.upper if bound.max is None else bound.max

@@ -53,12 +53,12 @@ def test_a_policy_holds_for_what_comes_and_what_runs(
 ) -> None:
     assert policy(service, {"security": {"challenge_every": "30s"}}).status_code == 200
     plan = ask_plan(service, intent())
-    assert plan["stricter"] == ["challenged: every 30s (before: never)"]
+    assert plan["stricter"] == ["challenged: every 30s instead of never"]
     assert "challenged every 30s" in plan["security"]
     put(service, intent())
     wait_for_active(service)
     stricter = policy(service, {"security": {"challenge_every": 10}}).json()
-    assert stricter["changed"] == {"tag": ["challenged: every 10s (before: every 30s)"]}
+    assert stricter["changed"] == {"tag": ["challenged: every 10s instead of every 30s"]}
 
     denied = {"modules": {"allowed": ["other"]}}
     refused = policy(service, denied)

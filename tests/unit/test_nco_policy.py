@@ -89,9 +89,9 @@ def test_what_a_policy_adds_is_said_in_words() -> None:
         {"security": {"challenge_every": "1m"}, "rotation": {"every": "1h30m"}}
     )
     assert strengthened(make(), effective(policy, make())) == [
-        "challenged: every 1m (before: never)",
-        "rotated: every 1h30m (before: by hand)",
-        "new keys at rotation: yes (before: no)",
+        "challenged: every 1m instead of never",
+        "rotated: every 1h30m instead of by hand",
+        "new keys at rotation: yes instead of no",
     ]
 
 
@@ -128,6 +128,11 @@ def test_what_contradicts_is_answered_with_the_policys_sentence(
     (sentence,) = breaches(Policy.model_validate(policy), wanted, MANIFESTS)
     assert words in sentence
     assert breaches(Policy(), wanted, MANIFESTS) == []
+
+
+def test_the_manifests_own_bounds_are_not_the_policys() -> None:
+    policy = Policy.model_validate({"parameters": {"stream_tag": {"tag": {"max": 9}}}})
+    assert breaches(policy, make("stream_tag", parameters={"interval": 0}), MANIFESTS) == []
 
 
 @pytest.mark.parametrize(
