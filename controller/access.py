@@ -36,7 +36,7 @@ RULES: tuple[tuple[str, str, Role], ...] = (
     ("POST", r"/intents/plan", Role.VIEWER),
     ("PUT|POST|PATCH|DELETE", r"/intents/.+", Role.OPERATOR),
     ("DELETE", r"/alerts/[^/]+", Role.OPERATOR),
-    ("POST", r"/hosts/[^/]+/challenge", Role.OPERATOR),
+    ("POST", r"/challenges", Role.OPERATOR),
 )  # fmt: skip
 
 CALLER = "l45.caller"

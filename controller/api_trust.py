@@ -68,6 +68,28 @@ class TokenView(BaseModel):
     expires: float | None
 
 
+class ChallengeRequest(BaseModel):
+    """Whom to challenge now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    """A host, or an intent: all that it has."""
+
+
+class ChallengeView(BaseModel):
+    """What became of a challenge."""
+
+    host: str
+    intent: str
+    module: str
+    customization: str
+    verdict: str
+    strength: str
+    """Who computed the answer: `kernel`, `agent`, or nobody."""
+    text: str
+
+
 class AuditView(BaseModel):
     """An entry of the audit log."""
 

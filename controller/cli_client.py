@@ -35,10 +35,11 @@ class Unreachable(CommandError):
 class NcoClient:
     """Typed calls of the REST API; all raise CommandError with the service's words."""
 
-    def __init__(self, state: StateFolder) -> None:
+    def __init__(self, state: StateFolder, time_limit: float = TIME_LIMIT) -> None:
+        """Give the service `time_limit` seconds for one answer."""
         self._state = state
         transport = httpx.HTTPTransport(uds=str(state.rest_socket))
-        self._http = httpx.Client(transport=transport, base_url="http://nco", timeout=TIME_LIMIT)
+        self._http = httpx.Client(transport=transport, base_url="http://nco", timeout=time_limit)
 
     def close(self) -> None:
         """Close the connection."""
@@ -137,9 +138,9 @@ def host_path(name: str) -> str:
 
 
 @contextmanager
-def connected(state: StateFolder) -> Iterator[NcoClient]:
-    """Return a client for the block."""
-    client = NcoClient(state)
+def connected(state: StateFolder, time_limit: float = TIME_LIMIT) -> Iterator[NcoClient]:
+    """Return a client for the block; the service has `time_limit` seconds for one answer."""
+    client = NcoClient(state, time_limit)
     try:
         yield client
     finally:

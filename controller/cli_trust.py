@@ -16,6 +16,8 @@ import typer
 from controller import cli_print
 from controller.api_trust import (
     AuditPage,
+    ChallengeRequest,
+    ChallengeView,
     EnrolTokenRequest,
     EnrolTokenView,
     NewTokenView,
@@ -26,6 +28,9 @@ from controller.api_trust import (
 )
 from controller.cli_client import CommandError, connected, host_path
 from controller.config import find_state
+
+CHALLENGE_SECONDS = 3700.0
+"""A window may be as long as an hour."""
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -129,6 +134,29 @@ def token_revoke(name: str, state: State = None) -> None:
     with connected(find_state(state)) as nco:
         nco.call("DELETE", f"/tokens/{name}", None)
     cli_print.line(f"token {name} is revoked")
+
+
+def challenge(
+    name: Annotated[str, typer.Argument(help="A host or an intent.")],
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Ask now for proof that what a host, or an intent, has is really running.
+
+    The exit code is 1 where a proof failed (what failed is revoked, on both ends) or none came.
+    """
+    with connected(find_state(state), CHALLENGE_SECONDS) as nco:
+        asked = ChallengeRequest(name=name)
+        answer = nco.call("POST", "/challenges", list[ChallengeView], asked)
+    rows = [(c.host, c.intent, c.module, c.verdict, c.strength, c.text) for c in answer]
+    if json:
+        cli_print.print_json(answer)
+    else:
+        cli_print.table(("HOST", "INTENT", "MODULE", "VERDICT", "BY", "REASON"), rows)
+    if not answer:
+        raise CommandError(f"nothing of {name!r} could be challenged: is it in force, and connected?")
+    if any(one.verdict != "passed" for one in answer):
+        raise CommandError("not everything was proven; what was not is revoked on both ends")
 
 
 def audit(

@@ -92,6 +92,12 @@ class Guard(Protocol):
     async def renew(self, host: str, request: bytes) -> Renewed:
         """Answer a request for a new certificate."""
 
+    def arrived(self, host: str, link: Link) -> None:
+        """Take note of the connection of a host that was let in."""
+
+    def left(self, host: str, link: Link) -> None:
+        """Take note that this connection has ended."""
+
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         """Take note of what a host says to a challenge."""
 
@@ -223,6 +229,7 @@ class AgentConnection(FrameChannel):
             self._watch.cancel()
         if self._host is not None:
             log.info("peer=%s host=%s disconnected", self.peer, self._host)
+            self._guard.left(self._host, self)
             self._agents.disconnected(self._host, self)
 
     def _introduce(self, hello: Hello) -> None:
@@ -244,6 +251,7 @@ class AgentConnection(FrameChannel):
         )
         self.send(Welcome(version=PROTOCOL_VERSION, heartbeat=self._limits.heartbeat))
         self._agents.connected(self, hello)
+        self._guard.arrived(hello.host, self)
         self._watch_silence()
         self.introduced.set()
         if self._certificate is not None:

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Path, Query
 from controller.api_trust import (
     AuditPage,
     AuditView,
+    ChallengeRequest,
+    ChallengeView,
     EnrolTokenRequest,
     EnrolTokenView,
     NewTokenView,
@@ -16,6 +18,7 @@ from controller.api_trust import (
     TokenRequest,
     TokenView,
 )
+from controller.challenger import Outcome
 from controller.tokens import ApiToken, Role
 from controller.trust import Trust
 
@@ -57,6 +60,10 @@ def trust_routes(trust: Trust) -> APIRouter:
     async def revoke_token(name: str) -> None:
         await trust.tokens.revoke(name)
 
+    @routes.post("/challenges")
+    async def challenge(asked: ChallengeRequest) -> list[ChallengeView]:
+        return [_challenged(outcome) for outcome in await trust.challenges.demand(asked.name)]
+
     @routes.get("/audit")
     async def audit(
         since: Annotated[float, Query(ge=0)] = 0.0,
@@ -67,6 +74,19 @@ def trust_routes(trust: Trust) -> APIRouter:
         return AuditPage(entries=entries, more=len(rows) > limit)
 
     return routes
+
+
+def _challenged(outcome: Outcome) -> ChallengeView:
+    subject = outcome.subject
+    return ChallengeView(
+        host=subject.host,
+        intent=subject.intent,
+        module=subject.module,
+        customization=subject.customization,
+        verdict=outcome.verdict,
+        strength=outcome.strength,
+        text=outcome.text,
+    )
 
 
 def _view(token: ApiToken) -> TokenView:

@@ -26,6 +26,7 @@ from controller.artifacts import ArtifactStore
 from controller.build import Builder
 from controller.build_farm import BuildFarm
 from controller.ca import load_signer
+from controller.challenge_source import ChallengeSource
 from controller.cib import Cib
 from controller.config import (
     KERNEL_TAP,
@@ -43,6 +44,7 @@ from controller.metrics_server import serve_metrics
 from controller.modules import ModuleLibrary
 from controller.monitoring import Monitoring
 from controller.orchestrator import Orchestrator
+from controller.policy import Policy
 from controller.planning_rest import enforce, planning_router
 from controller.policy_store import PolicyStore
 from controller.rest import make_app, serve_by_tls, serve_locally
@@ -111,7 +113,8 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         def cut(host: str, reason: str) -> bool:
             return control.cut(host, reason)  # which needs `trust` first
 
-        trust = Trust(state, config, database, cut)
+        source = ChallengeSource(orchestrator, Policy, config.challenge_every or None)
+        trust = Trust(state, config, database, artifacts, source, cut)
         control = ControlServer(
             monitoring.agents,
             trust,

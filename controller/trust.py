@@ -16,7 +16,9 @@ from datetime import UTC, datetime, timedelta
 
 from controller import ca
 from controller.access import Authenticate, token_caller
+from controller.artifacts import ArtifactStore
 from controller.audit import AuditLog, Entry
+from controller.challenges import Challenges, Link, Source
 from controller.config import ConfigError, NcoConfig, StateFolder, split_endpoint
 from controller.database import Database
 from controller.enrol import Enrolment, EnrolServer
@@ -47,11 +49,13 @@ class Trust:
         state: StateFolder,
         config: NcoConfig,
         database: Database,
+        artifacts: ArtifactStore,
+        source: Source,
         cut: Callable[[str, str], object],
     ) -> None:
         """Use the keys in `state`; `cut` ends the session of a host, with a reason.
 
-        Raises ConfigError, IdentityError.
+        `source` has what can be challenged, compiled from `artifacts`. Raises ConfigError, IdentityError.
         """
         self._state = state
         self._config = config
@@ -69,6 +73,9 @@ class Trust:
         self.enrolment = Enrolment(
             database, self.identities, identity.signer, clock=time.time, cut=cut
         )
+        self.challenges = Challenges(
+            database, artifacts, self.audit, source, config.challenge_window
+        )
         self._enrol_server = EnrolServer(self.enrolment, self.open_context)
         self._failures = FailureLimit(
             time.monotonic, allowed=FAILURES, per_second=FAILURES_PER_SECOND
@@ -81,6 +88,7 @@ class Trust:
         """Read what is in the CIB, and listen for hosts that enrol; raises OSError, Refusal."""
         await self.identities.load()
         await self.tokens.load()
+        await self.challenges.load()
         _, self.enrol_port = self._enrol_server.start(*self._config.enrol_endpoint)
         if self._config.rest is not None:
             self.rest_listener = socket.create_server(split_endpoint(self._config.rest))
@@ -90,6 +98,7 @@ class Trust:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._enrol_server.run())
             tasks.create_task(self._keep_fresh())
+            tasks.create_task(self.challenges.run())
             tasks.create_task(self._prune())
 
     @property
@@ -114,8 +123,17 @@ class Trust:
         """Answer a request for a new certificate."""
         return await self.identities.renew(host, request)
 
+    def arrived(self, host: str, link: Link) -> None:
+        """Take note of the connection of a host that was let in."""
+        self.challenges.arrived(host, link)
+
+    def left(self, host: str, link: Link) -> None:
+        """Take note that this connection has ended."""
+        self.challenges.left(host, link)
+
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         """Take note of what a host says to a challenge."""
+        self.challenges.answered(host, answer)
 
     # -- for the REST API
 

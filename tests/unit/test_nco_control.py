@@ -77,6 +77,7 @@ class Gate:
     def __init__(self) -> None:
         self.revoked: set[str] = set()
         self.seen_hosts: list[str] = []
+        self.links: list[Link] = []
         self.answers: list[ChallengeAnswer] = []
 
     def refusal(self, certificate: PeerCertificate) -> str | None:
@@ -86,6 +87,12 @@ class Gate:
 
     async def seen(self, certificate: PeerCertificate) -> None:
         self.seen_hosts.append(certificate.name)
+
+    def arrived(self, host: str, link: Link) -> None:
+        self.links.append(link)
+
+    def left(self, host: str, link: Link) -> None:
+        self.links.remove(link)
 
     async def renew(self, host: str, request: bytes) -> Renewed:
         return Renewed(error=f"{host} is known")
