@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from controller import ca, cli_monitor, cli_policy, cli_print, cli_trust
-from controller.cli_client import CommandError, connected
+from controller.cli_client import CommandError, connected, use_server
 from controller.cli_intents import Follower, IntentOptions, read_intent
 from controller.config import (
     KERNEL_TAP,
@@ -60,6 +60,28 @@ host_app.command("token")(cli_trust.host_token)
 host_app.command("revoke")(cli_trust.host_revoke)
 app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_monitor.app)
+
+
+@app.callback()
+def where(
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", envvar="L45_SERVER", help="Call this NCO by TLS."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", metavar="FILE", envvar="L45_TOKEN_FILE", help="Has the token for it."
+        ),
+    ] = None,
+    server_ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", envvar="L45_CA", help="Its CA: credentials/ca.pem."),
+    ] = None,
+) -> None:
+    """Say which NCO the commands are for."""
+    use_server(server, token_file, server_ca)
+
 
 State = Annotated[
     Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)

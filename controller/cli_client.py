@@ -1,10 +1,14 @@
-"""The `nco` command's connection to the service: REST over the state folder's Unix socket."""
+"""The `nco` command's connection to the service: REST over the state folder's socket, or TLS."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -13,6 +17,7 @@ from controller.api import HostView, IntentView, ModuleView, PlanView, PolicyCha
 from controller.config import StateFolder
 from controller.intent import Intent
 from controller.policy import Policy
+from wire.identity import NCO_NAME
 from wire.messages import HostName
 
 T = TypeVar("T")
@@ -32,14 +37,59 @@ class Unreachable(CommandError):
     """Nobody answers on the service's socket."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """An NCO that is called by TLS, with a token, in place of the one of a state folder."""
+
+    url: str
+    token_file: Path
+    ca: Path
+
+    def client(self, time_limit: float) -> httpx.Client:
+        """Return the connection; raises CommandError."""
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca))
+            token = self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise CommandError(
+                f"--ca {self.ca}, --token-file {self.token_file}: {error}"
+            ) from error
+        return httpx.Client(
+            verify=context,
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=time_limit,
+        )
+
+
+_server: Server | None = None
+
+
+def use_server(url: str | None, token_file: Path | None, ca: Path | None) -> None:
+    """Have all commands call this server; raises CommandError where something is missing."""
+    global _server  # noqa: PLW0603 - of one command's process
+    if url is None:
+        return
+    if token_file is None or ca is None:
+        raise CommandError(
+            "--server needs --token-file FILE (`nco token create` at the NCO) and --ca FILE (its "
+            "credentials/ca.pem)"
+        )
+    if urlsplit(url).scheme != "https":
+        raise CommandError(
+            f"--server {url!r}: write https://ADDRESS:PORT, like https://10.10.0.5:4547"
+        )
+    _server = Server(url, token_file, ca)
+
+
 class NcoClient:
     """Typed calls of the REST API; all raise CommandError with the service's words."""
 
     def __init__(self, state: StateFolder, time_limit: float = TIME_LIMIT) -> None:
         """Give the service `time_limit` seconds for one answer."""
         self._state = state
-        transport = httpx.HTTPTransport(uds=str(state.rest_socket))
-        self._http = httpx.Client(transport=transport, base_url="http://nco", timeout=time_limit)
+        self._time_limit = time_limit
+        self._http = _server.client(time_limit) if _server else _local(state, time_limit)
 
     def close(self) -> None:
         """Close the connection."""
@@ -91,9 +141,12 @@ class NcoClient:
         """Make any request; a `kind` of None is for an answer without content."""
         json = body.model_dump(mode="json") if body else None
         try:
-            answer = self._http.request(method, path, json=json)
+            # By whatever address: the certificate is the NCO's, by name.
+            sni = {"sni_hostname": NCO_NAME}
+            answer = self._http.request(method, path, json=json, extensions=sni)
         except httpx.TimeoutException as error:
-            raise Unreachable(f"the service does not answer within {TIME_LIMIT:g} s") from error
+            limit = f"{self._time_limit:g} s"
+            raise Unreachable(f"the service does not answer within {limit}") from error
         except httpx.TransportError as error:
             raise Unreachable(self._not_running(error)) from error
         if answer.is_error:
@@ -116,6 +169,8 @@ class NcoClient:
             raise Unreachable(self._not_running(error)) from error
 
     def _not_running(self, error: httpx.TransportError) -> str:
+        if _server is not None:
+            return f"no answer from {_server.url}: {error}"
         folder = self._state.path
         if not self._state.config.exists():
             return (
@@ -127,6 +182,11 @@ class NcoClient:
             f"run. It is started by `L45_STATE={folder} ryu-manager apps/nco.py`, or without "
             f"switches by `python -m controller.service --state {folder} --grace 0`"
         )
+
+
+def _local(state: StateFolder, time_limit: float) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(state.rest_socket))
+    return httpx.Client(transport=transport, base_url="http://nco", timeout=time_limit)
 
 
 def host_path(name: str) -> str:

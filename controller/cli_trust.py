@@ -154,7 +154,9 @@ def challenge(
     else:
         cli_print.table(("HOST", "INTENT", "MODULE", "VERDICT", "BY", "REASON"), rows)
     if not answer:
-        raise CommandError(f"nothing of {name!r} could be challenged: is it in force, and connected?")
+        raise CommandError(
+            f"nothing of {name!r} could be challenged: is it in force, and connected?"
+        )
     if any(one.verdict != "passed" for one in answer):
         raise CommandError("not everything was proven; what was not is revoked on both ends")
 

@@ -44,7 +44,6 @@ from controller.metrics_server import serve_metrics
 from controller.modules import ModuleLibrary
 from controller.monitoring import Monitoring
 from controller.orchestrator import Orchestrator
-from controller.policy import Policy
 from controller.planning_rest import enforce, planning_router
 from controller.policy_store import PolicyStore
 from controller.rest import make_app, serve_by_tls, serve_locally
@@ -113,8 +112,10 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         def cut(host: str, reason: str) -> bool:
             return control.cut(host, reason)  # which needs `trust` first
 
-        source = ChallengeSource(orchestrator, Policy, config.challenge_every or None)
-        trust = Trust(state, config, database, artifacts, source, cut)
+        source = ChallengeSource(
+            orchestrator, lambda: policies.policy, config.challenge_every or None
+        )
+        trust = Trust(state, config, database, artifacts=artifacts, source=source, cut=cut)
         control = ControlServer(
             monitoring.agents,
             trust,

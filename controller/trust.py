@@ -49,13 +49,15 @@ class Trust:
         state: StateFolder,
         config: NcoConfig,
         database: Database,
+        *,
         artifacts: ArtifactStore,
         source: Source,
         cut: Callable[[str, str], object],
     ) -> None:
         """Use the keys in `state`; `cut` ends the session of a host, with a reason.
 
-        `source` has what can be challenged, compiled from `artifacts`. Raises ConfigError, IdentityError.
+        `source` has what can be challenged, compiled from `artifacts`. Raises ConfigError and
+        IdentityError.
         """
         self._state = state
         self._config = config
