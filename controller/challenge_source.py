@@ -57,5 +57,5 @@ class ChallengeSource:
         }
 
     def _customizations(self, name: str, host: Any) -> list[Customization]:  # noqa: ANN401
-        found: list[Customization] = host.customizations
+        found: list[Customization] = getattr(host, "customizations", [])
         return found

@@ -29,6 +29,10 @@ SILENCE_LIMIT = 60.0
 """Seconds for which nothing may come on a stream; the service says something more often."""
 
 
+BY_NAME = {"sni_hostname": NCO_NAME}
+"""By whatever address it is called, the certificate is to be the NCO's."""
+
+
 class CommandError(Exception):
     """The command cannot do what was asked; the text says why and what to do."""
 
@@ -141,9 +145,7 @@ class NcoClient:
         """Make any request; a `kind` of None is for an answer without content."""
         json = body.model_dump(mode="json") if body else None
         try:
-            # By whatever address: the certificate is the NCO's, by name.
-            sni = {"sni_hostname": NCO_NAME}
-            answer = self._http.request(method, path, json=json, extensions=sni)
+            answer = self._http.request(method, path, json=json, extensions=BY_NAME)
         except httpx.TimeoutException as error:
             limit = f"{self._time_limit:g} s"
             raise Unreachable(f"the service does not answer within {limit}") from error
@@ -160,7 +162,9 @@ class NcoClient:
         """Return the lines of an answer that may never end."""
         timeout = httpx.Timeout(TIME_LIMIT, read=SILENCE_LIMIT)
         try:
-            with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            with self._http.stream(
+                "GET", path, headers=headers, timeout=timeout, extensions=BY_NAME
+            ) as answer:
                 if answer.is_error:
                     answer.read()
                     raise CommandError(_detail(answer))
