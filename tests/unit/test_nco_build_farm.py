@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
 
-from controller.build import BuildError
+from controller.build import Builder, BuildError
 from controller.build_farm import BuildFarm
+from controller.config import KERNEL_TAP
 from controller.plan import Platform
 from tests.unit.nco_kit import make_module
 from wire.artifact import Artifact
@@ -164,3 +167,39 @@ def test_one_that_fails_gives_up_the_others(tmp_path: Path) -> None:
         assert yard.compiler.running == []
 
     run(test())
+
+
+def test_giving_up_ends_a_real_compiler(tmp_path: Path) -> None:
+    """The source includes a pipe that nobody writes to, so the compiler waits for ever."""
+    make_module(tmp_path / "modules", source='#include "never.h"\n')
+    os.mkfifo(tmp_path / "modules" / "idle" / "never.h")
+
+    async def test() -> None:
+        farm = BuildFarm(Builder(tmp_path / "modules", KERNEL_TAP, 60), Store())
+        task = asyncio.create_task(farm.artifacts("idle", [BPF]))
+        await until(lambda: bool(compilers(tmp_path)))
+        assert farm.compiling == ["idle for bpf"]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await until(lambda: not compilers(tmp_path))
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true")
+
+
+def compilers(folder: Path) -> list[Path]:
+    """Return the processes that compile something in a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes()
+            if str(folder).encode() in words and b"clang" in words:
+                found.append(path)
+    return found
