@@ -85,11 +85,14 @@ class Way:
     def put(self, chunk: bytes, app: bytes, tokens: dict[bytes, bytes]) -> None:
         """What the sender made of `app`."""
         before, marks = self.decoder.current, dict(self.decoder.marks)
+        messages = self.decoder.messages
         assert self.decoder.take(chunk, tokens) == app
         if self.decoder.marks != marks:
             self.mark = len(self.written), chunk[:20]
         on = [dialect for dialect in (before, self.decoder.current) if dialect]
-        assert len(chunk) - len(app) <= (24 + max(one.growth for one in on) if on else 0)
+        messages = self.decoder.messages - messages
+        most = 20 + messages * (4 + max(one.growth for one in on)) if on else 0
+        assert len(chunk) - len(app) <= most
         self.flying += chunk
         self.written += app
         self.chunks.append((self.decoder.size, len(self.written)))

@@ -64,6 +64,7 @@ class Decoder:
     dialects: Mapping[Name, Dialect]
     current: Dialect | None = None
     size: int = 0  # bytes of wire so far
+    messages: int = 0  # frames with bytes of the application so far
     marks: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # by kind: where the last is
     left: dict[Name, int] = field(default_factory=dict)  # where it was current for the last time
 
@@ -98,6 +99,7 @@ class Decoder:
         kind, head, length = chunk[:1], chunk[1], int.from_bytes(chunk[2:4])
         content = chunk[4 : 4 + length]
         assert len(content) == length, "a call ends inside a frame"
+        self.messages += kind in b"DP"
         match kind:
             case b"D":
                 app = current.restore(content, head)

@@ -72,6 +72,7 @@ class _Frame(ctypes.Structure):
         ("body_size", ctypes.c_uint32),
         ("taken", ctypes.c_uint32),
         ("delay_ms", ctypes.c_uint32),
+        ("again_head", ctypes.c_uint32),
         ("room", ctypes.c_uint8 * 279),
     )
 
@@ -182,7 +183,7 @@ class Endpoint:
     # -- sending
 
     def send(self, app: bytes) -> Sent:
-        """Make one frame of the begin of `app`."""
+        """Make a frame of the begin of `app`, or several that are alike."""
         frame = _Frame()
         buffer = ctypes.create_string_buffer(app, len(app))
         _check(self._core.l45_endpoint_send(self._self, buffer, len(app), ctypes.byref(frame)))

@@ -94,6 +94,7 @@ static void open_stream(struct l45_flow *flow, const struct l45_attached_stream 
 
 	l45_receive_step(flow, L45_RECEIVED_MARK);
 	rx->in_use = found->instance;
+	rx->known_size = 0;
 	rx->part = L45_PART_HEADER;
 	rx->changes++;
 	rx->first = 0;

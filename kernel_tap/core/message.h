@@ -39,6 +39,7 @@ struct l45_msg {
 	__u32 delay_ms;
 	__u8 divisible; /* l45_split may be called */
 	__u8 changed;
+	__u8 repeats; /* the same again need not be asked */
 	__u8 too_big; /* l45_insert found no room */
 };
 
@@ -175,6 +176,47 @@ L45_CALL int l45_split(struct l45_msg *msg, __u32 size)
 	return 0;
 }
 
+static inline void l45_xor_word(__u8 *at, __u64 key)
+{
+	__u64 word;
+
+	memcpy(&word, at, sizeof(word));
+	word ^= key;
+	memcpy(at, &word, sizeof(word));
+}
+
+/* By hand, for compilers do not: a loop's own instructions would be as many as its words. */
+static inline void l45_xor_line(__u8 *at, __u64 key)
+{
+	l45_xor_word(at, key);
+	l45_xor_word(at + 8, key);
+	l45_xor_word(at + 16, key);
+	l45_xor_word(at + 24, key);
+	l45_xor_word(at + 32, key);
+	l45_xor_word(at + 40, key);
+	l45_xor_word(at + 48, key);
+	l45_xor_word(at + 56, key);
+}
+
+L45_CALL int l45_xor(struct l45_msg *msg, __u32 offset, __u32 size, __u64 key)
+{
+	__u8 keys[sizeof(key)], *at;
+	__u32 i;
+
+	if (!l45_within(msg->visible, offset, size))
+		return -EINVAL;
+	at = l45_at(msg, offset);
+	for (; size >= 64; size -= 64, at += 64)
+		l45_xor_line(at, key);
+	for (; size >= sizeof(key); size -= sizeof(key), at += sizeof(key))
+		l45_xor_word(at, key);
+	memcpy(keys, &key, sizeof(key));
+	for (i = 0; i < size; i++)
+		at[i] ^= keys[i];
+	msg->changed = 1;
+	return 0;
+}
+
 L45_CALL __u64 l45_state(const struct l45_msg *msg)
 {
 	return *msg->state;
@@ -183,6 +225,11 @@ L45_CALL __u64 l45_state(const struct l45_msg *msg)
 L45_CALL void l45_set_state(struct l45_msg *msg, __u64 value)
 {
 	*msg->state = value;
+}
+
+L45_CALL void l45_repeat(struct l45_msg *msg)
+{
+	msg->repeats = 1;
 }
 
 L45_CALL void l45_delay_ms(struct l45_msg *msg, __u32 delay)

@@ -77,6 +77,7 @@ static void end_stream(struct l45_flow *flow)
 
 	l45_receive_step(flow, L45_RECEIVED_END);
 	rx->in_use = NULL;
+	rx->known_size = 0;
 	rx->end_until = 0;
 	if (rx->armed)
 		l45_receive_step(flow, L45_RECEIVE_ARMED);
@@ -109,6 +110,19 @@ static int parse_header(struct l45_flow *flow, struct wire *wire)
 	return 0;
 }
 
+/* As it came, for its module may change it: that it is known is said afterwards. */
+static void remember_head(struct l45_receiver *rx, const __u8 *bytes, __u32 size)
+{
+	rx->known_size = 0;
+	if (rx->in_use->module->kind != L45_STREAM_HEAD ||
+	    size > sizeof(rx->known) - L45_HEADER_SIZE || size < L45_HEADER_SIZE)
+		return;
+	l45_put_header(rx->known, rx->header);
+	memcpy(rx->known + L45_HEADER_SIZE, bytes, size);
+	rx->known_size = L45_HEADER_SIZE + size;
+	rx->known_body = rx->header.length - size;
+}
+
 /* The module works on `size` bytes in place; `hidden` bytes of the message are not there. */
 static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 		   struct l45_span *app)
@@ -124,12 +138,17 @@ static int restore(struct l45_flow *flow, __u8 *bytes, __u32 size, __u32 hidden,
 		.hidden = hidden,
 		.limit = size + hidden,
 	};
-	enum l45_verdict verdict = flow->rx.in_use->module->recv(&msg);
+	__u64 state = attached->state[1];
+	enum l45_verdict verdict;
 
+	remember_head(&flow->rx, bytes, size);
+	verdict = flow->rx.in_use->module->recv(&msg);
 	if (l45_after(verdict, msg.changed) != L45_FINISH) {
 		attached->counts.errors++;
 		return l45_receive_broken(flow, L45_FAULT_MODULE);
 	}
+	if (!msg.repeats || msg.visible || state != attached->state[1])
+		flow->rx.known_size = 0;
 	count_received(attached, l45_len(&msg));
 	l45_give(app, l45_at(&msg, 0), msg.visible);
 	return 0;
@@ -188,6 +207,7 @@ static int parse_name(struct l45_flow *flow, struct wire *wire)
 		l45_receive_step(flow, L45_RECEIVED_FRAME);
 		rx->changes++;
 		rx->in_use = attached->instance;
+		rx->known_size = 0;
 		rx->part = L45_PART_HEADER;
 		return 0;
 	}
@@ -271,6 +291,23 @@ void l45_receive_passed(struct l45_flow *flow, __u32 size)
 {
 	if (flow->rx.state == L45_RECEIVE_FRAMED)
 		expect_rest(&flow->rx, flow->rx.rest - size);
+}
+
+int l45_receive_runs(const struct l45_flow *flow)
+{
+	const struct l45_receiver *rx = &flow->rx;
+
+	return rx->state == L45_RECEIVE_FRAMED && rx->part == L45_PART_HEADER && !rx->got &&
+	       rx->in_use->module->kind == L45_STREAM_HEAD && !l45_has_given(rx);
+}
+
+void l45_receive_ran(struct l45_flow *flow, __u32 frames, __u32 bytes, __u32 rest)
+{
+	struct l45_attached_stream *attached = l45_flow_find(flow, flow->rx.in_use);
+
+	attached->counts.received += frames;
+	attached->counts.received_bytes += bytes;
+	expect_rest(&flow->rx, rest);
 }
 
 __u32 l45_receive_needs(const struct l45_flow *flow)

@@ -15,6 +15,7 @@ static inline int l45_receive_broken(struct l45_flow *flow, enum l45_fault fault
 	l45_receive_step(flow, L45_RECEIVE_FAULT);
 	flow->rx.fault = fault;
 	flow->rx.in_use = NULL;
+	flow->rx.known_size = 0;
 	/* What is left of a mark is nobody's. */
 	flow->rx.held = 0;
 	flow->rx.shown = 0;

@@ -12,6 +12,7 @@ struct offer {
 /* What became of it. */
 struct outcome {
 	struct l45_attached_stream *by; /* who acts on it; NULL: it passes unchanged */
+	int repeats;			/* and would on what follows, without being asked */
 	struct l45_msg msg;
 	__u32 taken; /* of the offer */
 };
@@ -83,6 +84,7 @@ static void start_frame(struct l45_frame *frame)
 	frame->body_size = 0;
 	frame->taken = 0;
 	frame->delay_ms = 0;
+	frame->again_head = 0;
 }
 
 static __u8 *prepend(struct l45_frame *frame, __u32 size)
@@ -223,15 +225,23 @@ static int has_watched(const struct l45_flow *flow, const struct l45_attached_st
 static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_frame *frame,
 	       struct outcome *outcome)
 {
+	int others = 0; /* who may take the next message */
+
 	outcome->by = NULL;
+	outcome->repeats = 0;
 	outcome->taken = offer->size;
 	for (__u32 i = 0; i < flow->count; i++) {
 		struct l45_attached_stream *attached = &flow->attached[i];
+		__u64 state = attached->state[0];
 		enum l45_verdict verdict;
 		int error;
 
-		if (!may_send(attached) || (l45_is_framed(attached) && !can_frame(flow, attached)))
+		if (!may_send(attached))
 			continue;
+		if (l45_is_framed(attached) && !can_frame(flow, attached)) {
+			others = 1;
+			continue;
+		}
 		if (has_watched(flow, attached)) {
 			outcome->by = attached;
 			outcome->msg.delay_ms = 0;
@@ -246,8 +256,11 @@ static int ask(struct l45_flow *flow, const struct offer *offer, struct l45_fram
 		switch (l45_after(verdict, outcome->msg.changed)) {
 		case L45_FINISH:
 			outcome->by = attached;
+			outcome->repeats =
+				outcome->msg.repeats && !others && state == attached->state[0];
 			return 0;
 		case L45_ASK:
+			others = 1;
 			attached->left = verdict == L45_LEAVE;
 			attached->counts.passed++;
 			break;
@@ -290,6 +303,8 @@ static void carry(struct l45_flow *flow, const struct outcome *outcome, struct l
 		prepend(frame, msg->visible);
 		prepend_header(frame, L45_FRAME_DATA, msg->visible, l45_len(msg));
 		frame->body_size = msg->hidden;
+		if (outcome->repeats && !msg->delay_ms)
+			frame->again_head = frame->head_size;
 	} else {
 		prepend_header(frame, L45_FRAME_DATA, 0, msg->visible);
 		frame->body = l45_at(msg, 0);
@@ -298,6 +313,18 @@ static void carry(struct l45_flow *flow, const struct outcome *outcome, struct l
 	change(flow, outcome->by->instance, frame);
 	step(flow, L45_SENT_FRAME);
 	frame->taken = msg->taken;
+}
+
+static void count_sent(struct l45_attached_stream *by, __u32 messages, __u32 bytes)
+{
+	by->counts.sent += messages;
+	by->counts.sent_bytes += bytes;
+}
+
+static void count_taken(struct l45_flow *flow, __u32 bytes)
+{
+	flow->tx.watched -= l45_min(flow->tx.watched, bytes);
+	flow->tx.taken += bytes;
 }
 
 int l45_send(struct l45_flow *flow, l45_copy copy, void *source, __u32 size,
@@ -320,15 +347,31 @@ int l45_send(struct l45_flow *flow, l45_copy copy, void *source, __u32 size,
 	else
 		pass(flow, outcome.taken, frame);
 	if (outcome.by) {
-		outcome.by->counts.sent++;
-		outcome.by->counts.sent_bytes += frame->taken;
+		count_sent(outcome.by, 1, frame->taken);
 		frame->delay_ms = outcome.msg.delay_ms;
 		if (!l45_is_framed(outcome.by) && !flow->tx.watched)
 			flow->tx.watched = size;
 	}
-	flow->tx.watched -= l45_min(flow->tx.watched, frame->taken);
-	flow->tx.taken += frame->taken;
+	count_taken(flow, frame->taken);
 	return 0;
+}
+
+__u32 l45_send_again(struct l45_flow *flow, struct l45_frame *frame, __u32 size, __u32 space)
+{
+	__u32 count, most;
+
+	if (!frame->again_head)
+		return 0;
+	count = size / frame->body_size;
+	most = space / (frame->again_head + frame->body_size);
+	count = l45_min(count, most);
+	if (!count)
+		return 0;
+	frame->head += frame->head_size - frame->again_head;
+	frame->head_size = frame->again_head;
+	count_sent(l45_flow_find(flow, flow->tx.in_use), count, count * frame->body_size);
+	count_taken(flow, count * frame->body_size);
+	return count;
 }
 
 int l45_send_control(struct l45_flow *flow, struct l45_frame *frame)

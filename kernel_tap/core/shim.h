@@ -15,15 +15,8 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-static inline void *l45_allocate(__u32 size)
-{
-	return kvmalloc(size, GFP_KERNEL);
-}
-
-static inline void l45_release(void *memory)
-{
-	kvfree(memory);
-}
+void *l45_allocate(__u32 size);
+void l45_release(void *memory);
 
 static inline __u64 l45_clock_ns(void)
 {

@@ -14,6 +14,7 @@
 #define L45_ATTACHED_MAX 16  /* customizations of one flow: L45_SET_MAX */
 #define L45_ROOM	 768 /* a L45_STREAM_WHOLE module can add so much at either end */
 #define L45_WHOLE_OFFER	 (L45_WHOLE_MAX - 2 * L45_ROOM) /* bytes that it is asked to take */
+#define L45_KNOWN_MAX	 64 /* longest header and head that are remembered */
 #define L45_HEAD_OFFER	 (L45_CONTENT_MAX - L45_HEAD_MAX)
 #define L45_HOLD_NS	 3000000000ull /* longest that what may be a new stream's mark is held */
 
@@ -95,9 +96,12 @@ struct l45_receiver {
 	__u32 got;   /* bytes in `unit` or `whole` */
 	__u32 rest;  /* of PART_REST */
 	struct l45_header header;
-	__u32 changes;	  /* marks, switches and ends read */
-	__u64 hold_until; /* 0: not begun */
-	__u64 end_until;  /* the peer must have ended by then; 0: no such time */
+	__u8 known[L45_KNOWN_MAX]; /* header and head that its module need not see again ... */
+	__u32 known_size;	   /* ... 0: none */
+	__u32 known_body;	   /* bytes that follow them */
+	__u32 changes;		   /* marks, switches and ends read */
+	__u64 hold_until;	   /* 0: not begun */
+	__u64 end_until;	   /* the peer must have ended by then; 0: no such time */
 };
 
 struct l45_flow {
@@ -176,8 +180,9 @@ struct l45_frame {
 	__u32 head_size;
 	const __u8 *body;
 	__u32 body_size;
-	__u32 taken;	/* of the application's bytes: offer the others again */
-	__u32 delay_ms; /* wait so long before anything of this goes to the transport */
+	__u32 taken;	  /* of the application's bytes: offer the others again */
+	__u32 delay_ms;	  /* wait so long before anything of this goes to the transport */
+	__u32 again_head; /* of `head`, the last bytes begin frames that repeat this one; 0: none */
 	__u8 room[L45_MARK_SIZE + L45_HEADER_SIZE + L45_HEAD_MAX];
 };
 
@@ -191,6 +196,11 @@ int l45_send_needs_buffer(const struct l45_flow *flow);
  * errors are handed on, and nothing has happened then. -EPIPE: the direction is broken. */
 int l45_send(struct l45_flow *flow, l45_copy copy, void *source, __u32 size,
 	     struct l45_frame *frame);
+
+/* Behind a frame that l45_send has made, before anything else is called: how many frames like it
+ * can be made of `size` more bytes of the application, in `space` bytes of the transport. They are
+ * counted as sent, and `frame` is now what each of them is, mark or switch left away. */
+__u32 l45_send_again(struct l45_flow *flow, struct l45_frame *frame, __u32 size, __u32 space);
 
 /* What must go out without waiting for the application: a mark, a switch, an end. Returns
  * whether there is anything, or -EPIPE. */
@@ -219,6 +229,20 @@ int l45_receive(struct l45_flow *flow, __u8 *wire, __u32 size, struct l45_span *
 __u32 l45_receive_verbatim(const struct l45_flow *flow);
 void l45_receive_passed(struct l45_flow *flow, __u32 size);
 
+/* Frames of data whose heads are known already, one after the other: what follows is for taps that
+ * have several of them before them. */
+
+/* Whether the next frame can be such a one, and nothing is to be handed over before it. */
+int l45_receive_runs(const struct l45_flow *flow);
+
+/* The begin of one is at `at`: returns how many bytes stand before its body, and how long that is.
+ * 0: it is another frame, for l45_receive. */
+static inline __u32 l45_receive_known(const struct l45_receiver *rx, const __u8 *at, __u32 size,
+				      __u32 *body);
+
+/* So many such frames were taken, with `bytes` in their bodies, but for `rest` of the last. */
+void l45_receive_ran(struct l45_flow *flow, __u32 frames, __u32 bytes, __u32 rest);
+
 /* So many bytes complete what has begun, at least; a tap that reads so many saves a copy. 0: any.
  */
 __u32 l45_receive_needs(const struct l45_flow *flow);
@@ -235,6 +259,38 @@ void l45_receive_reconsider(struct l45_flow *flow);
 __u64 l45_receive_tick(struct l45_flow *flow, __u64 now);
 
 struct l45_attached_stream *l45_flow_find(struct l45_flow *flow, const struct l45_instance *of);
+
+/* At least 8 bytes, and soon: heads are long numbers and names. */
+static inline int l45_is_same(const __u8 *a, const __u8 *b, __u32 size)
+{
+	__u64 one, other;
+
+	do {
+		size -= sizeof(one);
+		memcpy(&one, a + size, sizeof(one));
+		memcpy(&other, b + size, sizeof(other));
+	} while (one == other && size >= sizeof(one));
+	return one == other && (!size || !memcmp(a, b, size));
+}
+
+static inline __u32 l45_receive_known(const struct l45_receiver *rx, const __u8 *at, __u32 size,
+				      __u32 *body)
+{
+	struct l45_header header;
+
+	if (rx->known_size && size >= rx->known_size &&
+	    l45_is_same(at, rx->known, rx->known_size)) {
+		*body = rx->known_body;
+		return rx->known_size;
+	}
+	if (size < L45_HEADER_SIZE)
+		return 0;
+	header = l45_get_header(at);
+	if (header.type != L45_FRAME_DATA || header.head)
+		return 0;
+	*body = header.length;
+	return L45_HEADER_SIZE;
+}
 
 /* Of two times, where 0 is none. */
 static inline __u64 l45_earlier(__u64 a, __u64 b)

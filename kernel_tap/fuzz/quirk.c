@@ -58,6 +58,8 @@ static enum l45_verdict put_head(struct l45_msg *msg)
 {
 	__u32 size = 1 + choice(msg, 2) % 255;
 
+	if (size % 4)
+		l45_repeat(msg);
 	return l45_insert(msg, 0, size) ? L45_ERROR : L45_DONE;
 }
 
@@ -67,7 +69,8 @@ static enum l45_verdict send_head(struct l45_msg *msg)
 
 	if (part % 4 == 0)
 		l45_split(msg, 1 + l45_len(msg) / 2);
-	l45_delay_ms(msg, part);
+	if (part % 2)
+		l45_delay_ms(msg, part);
 	if (what == QUIRK_GROW)
 		return grow(msg, 0);
 	if (what == QUIRK_KEEP || what == QUIRK_LEAVE + QUIRKS)
@@ -110,6 +113,8 @@ static enum l45_verdict restore_head(struct l45_msg *msg)
 
 	while (!l45_load(msg, size, &byte, 1))
 		size++;
+	if (size % 3)
+		l45_repeat(msg);
 	if (l45_remove(msg, size - 1, 1) || (size > 1 && l45_remove(msg, 0, size - 1)))
 		return L45_ERROR;
 	return L45_DONE;

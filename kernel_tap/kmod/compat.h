@@ -4,6 +4,9 @@
 #define L45_KMOD_COMPAT_H
 
 #include <linux/bvec.h>
+#include <linux/kasan-checks.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
 #include <linux/version.h>
 #include <net/inet_sock.h>
 #include <net/tcp.h>
@@ -55,6 +58,44 @@ static inline int l45_send_pages(struct sock *sk, const struct bio_vec *pieces, 
 	return tcp_sendmsg_locked(sk, &msg, size);
 }
 #endif
+
+/* The application's memory that comes next: returns how much is in one place, at `*at`; 0: look for
+ * it by the iterator. For copies without it, a frame each. */
+static inline size_t l45_user_memory(const struct iov_iter *iter, void __user **at)
+{
+	size_t size;
+
+	if (iter_is_ubuf(iter)) {
+		*at = iter->ubuf + iter->iov_offset;
+		size = iter->count;
+	} else if (iter_is_iovec(iter) && iter->count) {
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+		*at = iter->iov->iov_base + iter->iov_offset;
+		size = min(iter->iov->iov_len - iter->iov_offset, iter->count);
+#else
+		*at = iter_iov_addr(iter);
+		size = min(iter_iov_len(iter), iter->count);
+#endif
+	} else {
+		return 0;
+	}
+	return access_ok(*at, size) ? size : 0;
+}
+
+/* Copies there, as copy_to_iter() makes them without HARDENED_USERCOPY: bounds are those of a
+ * packet or page, and a look at what they lie in costs more than a frame. Return what was not
+ * copied. */
+static inline unsigned long l45_copy_out(void __user *to, const void *from, size_t size)
+{
+	kasan_check_read(from, size);
+	return raw_copy_to_user(to, from, size);
+}
+
+static inline unsigned long l45_copy_in(void *to, const void __user *from, size_t size)
+{
+	kasan_check_write(to, size);
+	return raw_copy_from_user(to, from, size);
+}
 
 /* Whether the processor can read the packet: what a device keeps for others it cannot. */
 static inline bool l45_is_readable(const struct sk_buff *skb)

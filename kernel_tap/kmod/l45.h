@@ -10,6 +10,7 @@
  *	owner.c		whose socket is it, and does a customization match
  *	flow.c		a socket that has customizations
  *	tcp*.c, udp*.c	what its operations do
+ *	buffer.c	memory for what modules work on
  *	registry.c	modules' code, and the set of customizations of a network namespace
  *	netlink.c ...	the agent's door (l45/netlink.h)
  *
@@ -62,7 +63,7 @@
 
 /* Between l45.ko and the kernel modules that carry code (module_main.c): the layout of what the SDK
  * compiles into them. */
-#define L45_KMOD_ABI 1
+#define L45_KMOD_ABI 2
 
 /* A module that is loaded. Its kernel module cannot go while a customization uses it. */
 struct l45_code {

@@ -38,8 +38,8 @@ static void __exit l45_exit(void)
 	l45_hooks_exit();
 	l45_flow_exit();
 	l45_registry_exit();
-	l45_tcp_free_buffers();
 	rcu_barrier();
+	l45_buffers_exit();
 }
 
 module_init(l45_init);

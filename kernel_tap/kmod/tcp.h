@@ -72,9 +72,6 @@ bool l45_tcp_is_held(const struct l45_tcp *t);
 /* The socket is closing: hand over all that is left. */
 void l45_tcp_flush(struct l45_tcp *t);
 
-/* The module is unloaded. */
-void l45_tcp_free_buffers(void);
-
 /* ---- tcp_receive.c ---- */
 
 int l45_tcp_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags);
@@ -109,6 +106,11 @@ int l45_tcp_read(struct l45_tcp *t, struct iov_iter *to, u32 room);
 int l45_tcp_peek(struct l45_tcp *t, struct iov_iter *to, u32 skip, u32 room);
 
 void l45_tcp_drop_ready(struct l45_tcp *t);
+
+/* ---- buffer.c ---- */
+
+/* The module is unloaded, and nobody has a buffer. */
+void l45_buffers_exit(void);
 
 /* ---- tcp_work.c ---- */
 

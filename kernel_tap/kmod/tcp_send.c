@@ -140,33 +140,50 @@ static int copy_some(void *application, void *to, __u32 size)
 	return copy_from_iter_full(to, size, &copy) ? 0 : -EFAULT;
 }
 
+/* The core has counted as sent what could not be put on the train. */
+static int loaded(struct l45_tcp *t, int error)
+{
+	if (error)
+		l45_tcp_break(t);
+	return error;
+}
+
 /* A frame of some of the application's bytes. Returns how many; 0: no frame, but `granted` bytes
  * may go as they are. */
-static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size, u8 *buffer)
+static int add_frame(struct l45_tcp *t, struct iov_iter *application, u32 size,
+		     struct l45_frame *frame)
 {
-	struct l45_frame frame;
-	int error;
+	int error = l45_send(&t->flow, copy_some, application, size, frame);
 
-	frame.buffer = buffer;
-	error = l45_send(&t->flow, copy_some, application, size, &frame);
 	if (error == -EPIPE)
 		l45_tcp_break(t);
 	if (error)
 		return error;
-	if (frame.delay_ms)
-		t->not_before = ktime_get_ns() + frame.delay_ms * NSEC_PER_MSEC;
-	if (!frame.head_size && !frame.body) {
-		t->granted = frame.body_size;
+	if (frame->delay_ms)
+		t->not_before = ktime_get_ns() + frame->delay_ms * NSEC_PER_MSEC;
+	if (!frame->head_size && !frame->body) {
+		t->granted = frame->body_size;
 		return 0;
 	}
-	error = l45_train_load_frame(t, &frame, application);
-	if (error) {
-		l45_tcp_break(t); /* the core has counted it as sent */
+	error = loaded(t, l45_train_load_frame(t, frame, application));
+	if (error)
 		return error;
-	}
-	if (frame.body)
-		iov_iter_advance(application, frame.taken);
-	return frame.taken;
+	if (frame->body)
+		iov_iter_advance(application, frame->taken);
+	return frame->taken;
+}
+
+/* As many more like it as `readable` bytes make, and `room` bytes of the train hold. */
+static int add_again(struct l45_tcp *t, struct iov_iter *application, u32 readable, u32 room,
+		     struct l45_frame *frame)
+{
+	u32 space = min(room, l45_train_room(&t->train));
+	u32 count = l45_send_again(&t->flow, frame, readable, space);
+	int error = 0;
+
+	if (count)
+		error = loaded(t, l45_train_load_again(t, frame, count, application));
+	return error ? error : count * frame->body_size;
 }
 
 /* Fill a train; returns how many of the application's bytes are on it. A frame that the core has
@@ -175,20 +192,25 @@ static int fill(struct l45_tcp *t, struct msghdr *msg, u8 *buffer)
 {
 	int space = max(sk_stream_wspace(l45_sk(t)), 1), room = min(space, TRAIN_SIZE), done = 0;
 	u32 readable = min_t(size_t, msg_data_left(msg), TRAIN_SIZE);
+	struct l45_frame frame;
 
+	frame.buffer = buffer;
 	readable -= fault_in_iov_iter_readable(&msg->msg_iter, readable);
 	if (!readable)
 		return -EFAULT;
 	while (readable && t->train.size < room && !l45_train_is_full(&t->train)) {
 		u32 size = min_t(size_t, msg_data_left(msg), INT_MAX);
-		int taken;
+		int taken, more = 0;
 
 		t->flow.tx.limit = min_t(u32, readable, OFFER);
-		taken = add_frame(t, &msg->msg_iter, size, buffer);
-		if (taken <= 0)
-			return done ? done : taken;
-		done += taken;
-		readable -= taken;
+		taken = add_frame(t, &msg->msg_iter, size, &frame);
+		if (taken > 0 && t->train.size < room)
+			more = add_again(t, &msg->msg_iter, readable - taken, room - t->train.size,
+					 &frame);
+		if (taken <= 0 || more < 0)
+			return done ? done : min(taken, more);
+		done += taken + more;
+		readable -= taken + more;
 		if (t->not_before)
 			break;
 	}
@@ -222,42 +244,18 @@ static int more_to_come(const struct l45_tcp *t, struct msghdr *msg)
 	return msg_data_left(msg) ? MSG_MORE : msg->msg_flags & L45_MORE;
 }
 
-/* Who sends next on this processor takes the buffer of who sent last: a new one costs as much as it
- * is long. */
-static DEFINE_PER_CPU(u8 *, spare_buffer);
-
-static u8 *take_buffer(void)
-{
-	u8 *buffer = this_cpu_xchg(spare_buffer, NULL);
-
-	return buffer ? buffer : kvmalloc(L45_WHOLE_MAX, GFP_KERNEL);
-}
-
-static void give_back(u8 *buffer)
-{
-	kvfree(this_cpu_xchg(spare_buffer, buffer));
-}
-
-void l45_tcp_free_buffers(void)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu) kvfree(per_cpu(spare_buffer, cpu));
-}
-
 static int send_framed(struct l45_tcp *t, struct msghdr *msg)
 {
 	u8 *buffer = NULL;
 	int done, error;
 
 	if (l45_send_needs_buffer(&t->flow)) {
-		buffer = take_buffer();
+		buffer = l45_allocate(L45_WHOLE_MAX);
 		if (!buffer)
 			return -ENOBUFS;
 	}
 	done = fill(t, msg, buffer);
-	if (buffer)
-		give_back(buffer);
+	l45_release(buffer);
 	if (t->reset || is_early(t))
 		return done;
 	error = l45_train_depart(t, more_to_come(t, msg));

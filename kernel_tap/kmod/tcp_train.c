@@ -16,6 +16,11 @@ bool l45_train_is_full(const struct l45_frame_train *train)
 	return train->count > ARRAY_SIZE(train->pieces) - PIECES_OF_FRAME;
 }
 
+u32 l45_train_room(const struct l45_frame_train *train)
+{
+	return (ARRAY_SIZE(train->pieces) - train->count) * PAGE_SIZE;
+}
+
 /* The task's (or the socket's) page, with room at its end, as the transport fills it itself. */
 static struct page_frag *page_with_room(struct sock *sk)
 {
@@ -102,16 +107,19 @@ static u8 *room_behind(struct l45_tcp *t, struct page_frag *frag, u32 size)
 	return page_address(frag->page) + frag->offset;
 }
 
+/* `size` bytes there are the train's. */
+static void extend(struct l45_tcp *t, struct page_frag *frag, u32 size)
+{
+	t->train.pieces[t->train.count - 1].bv_len += size;
+	t->train.size += size;
+	frag->offset += size;
+}
+
 /* All frames but the first of a page come by here. */
 static int load_frame_at(struct l45_tcp *t, u8 *to, const struct l45_frame *frame,
 			 struct iov_iter *application)
 {
-	struct l45_frame_train *train = &t->train;
-	u32 size = frame->head_size + frame->body_size;
-
-	train->pieces[train->count - 1].bv_len += size;
-	train->size += size;
-	sk_page_frag(l45_sk(t))->offset += size;
+	extend(t, sk_page_frag(l45_sk(t)), frame->head_size + frame->body_size);
 	memcpy(to, frame->head, frame->head_size);
 	to += frame->head_size;
 	if (frame->body)
@@ -134,6 +142,60 @@ int l45_train_load_frame(struct l45_tcp *t, const struct l45_frame *frame,
 		return error;
 	return frame->body ? l45_train_load(t, frame->body, frame->body_size)
 			   : load_from(t, application, frame->body_size);
+}
+
+/* A frame for each `body` bytes at `from`; returns how many bytes could not be read. */
+static unsigned long write_frames(u8 *to, const struct l45_frame *frame, u32 count,
+				  const u8 __user *from)
+{
+	unsigned long left = 0;
+
+	for (; count && !left; count--) {
+		memcpy(to, frame->head, frame->head_size);
+		to += frame->head_size;
+		left = l45_copy_in(to, from, frame->body_size);
+		to += frame->body_size;
+		from += frame->body_size;
+	}
+	return left;
+}
+
+/* As many as are in one place, here and there; returns how many. */
+static int load_some_again(struct l45_tcp *t, const struct l45_frame *frame, u32 count,
+			   struct iov_iter *application)
+{
+	struct page_frag *frag = sk_page_frag(l45_sk(t));
+	u32 each = frame->head_size + frame->body_size;
+	u8 *to = room_behind(t, frag, each);
+	void __user *from;
+	size_t there;
+
+	if (!to)
+		return 0;
+	there = l45_user_memory(application, &from) / frame->body_size;
+	count = min3(count, (frag->size - frag->offset) / each, (u32)there);
+	if (!count)
+		return 0;
+	extend(t, frag, count * each);
+	if (write_frames(to, frame, count, from))
+		return -EFAULT;
+	iov_iter_advance(application, count * frame->body_size);
+	return count;
+}
+
+int l45_train_load_again(struct l45_tcp *t, const struct l45_frame *frame, u32 count,
+			 struct iov_iter *application)
+{
+	while (count) {
+		int done = load_some_again(t, frame, count, application);
+
+		if (!done)
+			done = l45_train_load_frame(t, frame, application) ?: 1;
+		if (done < 0)
+			return done;
+		count -= done;
+	}
+	return 0;
 }
 
 void l45_train_drop(struct l45_tcp *t)

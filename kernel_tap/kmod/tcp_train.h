@@ -19,6 +19,13 @@ int l45_train_load(struct l45_tcp *t, const u8 *from, u32 size);
 int l45_train_load_frame(struct l45_tcp *t, const struct l45_frame *frame,
 			 struct iov_iter *application);
 
+/* How many bytes there is room for, at least: pages can be single ones. */
+u32 l45_train_room(const struct l45_frame_train *train);
+
+/* Put `count` frames at its end, as `frame` is (l45_send_again), in that room. As above. */
+int l45_train_load_again(struct l45_tcp *t, const struct l45_frame *frame, u32 count,
+			 struct iov_iter *application);
+
 /* Hand over what the transport takes; `flags`: of L45_MORE. 0: all. -EAGAIN: some is left, for
  * there is no memory. */
 int l45_train_depart(struct l45_tcp *t, int flags);

@@ -93,6 +93,38 @@ static int copy_bytes(void *source, void *to, __u32 size)
 	return 0;
 }
 
+static __u8 *put(__u8 *to, const __u8 *from, __u32 size)
+{
+	memcpy(to, from, size);
+	return to + size;
+}
+
+/* Frames like the one that was made, behind it, of what follows of the application's bytes. */
+static void send_again(struct l45_endpoint *endpoint, __u32 size, struct l45_frame *frame)
+{
+	const __u8 *head = frame->head, *app = frame->body;
+	__u32 head_size = frame->head_size, body_size = frame->body_size;
+	__u8 *to = endpoint->frame;
+	__u32 count;
+
+	if (body_size > sizeof(endpoint->frame))
+		return;
+	count = l45_send_again(&endpoint->flow, frame, size, sizeof(endpoint->frame) - body_size);
+	if (!count)
+		return;
+	to = put(to, app, body_size);
+	for (; count; count--) {
+		app += body_size;
+		frame->taken += body_size;
+		to = put(to, frame->head, frame->head_size);
+		to = put(to, app, body_size);
+	}
+	frame->head = head;
+	frame->head_size = head_size;
+	frame->body = endpoint->frame;
+	frame->body_size = to - endpoint->frame;
+}
+
 int l45_endpoint_send(struct l45_endpoint *endpoint, const __u8 *app, __u32 size,
 		      struct l45_frame *frame)
 {
@@ -100,8 +132,10 @@ int l45_endpoint_send(struct l45_endpoint *endpoint, const __u8 *app, __u32 size
 
 	frame->buffer = endpoint->frame;
 	error = l45_send(&endpoint->flow, copy_bytes, (void *)app, size, frame);
-	if (!error && !frame->body)
+	if (!error && !frame->body) {
 		frame->body = app;
+		send_again(endpoint, size - frame->taken, frame);
+	}
 	return error;
 }
 
@@ -138,6 +172,29 @@ static __u32 read_verbatim(struct l45_endpoint *endpoint, __u8 *app, __u32 room)
 		l45_receive_passed(&endpoint->flow, size);
 	}
 	return size;
+}
+
+/* Frames whose heads are known, as far as they are there and the application has room. */
+static __u32 read_run(struct l45_endpoint *endpoint, __u8 *app, __u32 room)
+{
+	const __u8 *at = endpoint->wire + endpoint->start, *end = endpoint->wire + endpoint->end;
+	__u32 frames = 0, bytes = 0, done = 0, head, body, part;
+
+	if (!l45_receive_runs(&endpoint->flow))
+		return 0;
+	while (done == bytes && done < room &&
+	       (head = l45_receive_known(&endpoint->flow.rx, at, end - at, &body))) {
+		at += head;
+		part = l45_min(l45_min(body, end - at), room - done);
+		memcpy(app + done, at, part);
+		at += part;
+		done += part;
+		bytes += body;
+		frames++;
+	}
+	l45_receive_ran(&endpoint->flow, frames, bytes, bytes - done);
+	endpoint->start = at - endpoint->wire;
+	return done;
 }
 
 static __u32 read_span(struct l45_span *span, __u8 *app, __u32 room)
@@ -185,6 +242,8 @@ int l45_endpoint_read(struct l45_endpoint *endpoint, __u8 *app, __u32 room)
 		more = read_span(&endpoint->app, app + done, room - done);
 		if (!more)
 			more = read_verbatim(endpoint, app + done, room - done);
+		if (!more)
+			more = read_run(endpoint, app + done, room - done);
 		done += more;
 		if (!more)
 			result = decode(endpoint);

@@ -103,9 +103,19 @@ typedef enum l45_verdict (*l45_callback)(struct l45_msg *msg);
  * where there are not so many, after the first change, and on datagrams. */
 L45_CALL int l45_split(struct l45_msg *msg, __u32 size);
 
+/* XOR the `size` bytes at `offset` with the 8 bytes of `key`, as they lie in memory, again and
+ * again. -EINVAL where the message does not have all of them. */
+L45_CALL int l45_xor(struct l45_msg *msg, __u32 offset, __u32 size, __u64 key);
+
 /* A number that the customization keeps for this direction of the stream; 0 at its mark. */
 L45_CALL __u64 l45_state(const struct l45_msg *msg);
 L45_CALL void l45_set_state(struct l45_msg *msg, __u64 value);
+
+/* The same again need not be asked. On send: as long as the state is what it is, a next message
+ * that can be as long as this one is, whatever more is offered, gets the same head. On recv: as
+ * long as the state is what it is, a message of the same head and length is restored the same. It
+ * means nothing where the callback has changed the state, nor but for L45_STREAM_HEAD. */
+L45_CALL void l45_repeat(struct l45_msg *msg);
 
 /* On send: the transport gets this message no earlier than in `delay` milliseconds. The module
  * does not wait; the tap does, when the module has returned. */

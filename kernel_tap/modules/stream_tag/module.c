@@ -41,6 +41,7 @@ static enum l45_verdict send(struct l45_msg *msg)
 	if (l45_split(msg, size) || (!left && put_tag(msg)))
 		return L45_ERROR;
 	l45_set_state(msg, due - size);
+	l45_repeat(msg);
 	return L45_DONE;
 }
 
@@ -50,6 +51,7 @@ static enum l45_verdict recv(struct l45_msg *msg)
 
 	if (l45_load(msg, 0, &signature, sizeof(signature)) || signature != L45_BE32(SIGNATURE))
 		return L45_ERROR;
+	l45_repeat(msg);
 	return l45_remove(msg, 0, sizeof(struct tag)) ? L45_ERROR : L45_DONE;
 }
 
