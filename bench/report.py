@@ -45,6 +45,15 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
+def replaced(name: str, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the file `name`, these in the place of those that they renew."""
+    new = {(row.case, row.metric): row for row in rows}
+    text = (RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    old = [Row(**row) for row in json.loads(text)["rows"]]
+    kept = [new.pop((row.case, row.metric), row) for row in old]
+    return [*kept, *new.values()]
+
+
 def publish(name: str, title: str, rows: Sequence[Row]) -> None:
     """Print the rows and write them to the file of results `name`."""
     table = Table(title=title, title_justify="left", box=None)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report import RESULTS, Row, publish
+from bench.report import RESULTS, Row, publish, replaced
 from controller.build import Builder, BuildError
 from controller.plan import Platform
 from host_agent import kernel_modules
@@ -42,6 +42,7 @@ GUEST_SECONDS = 3600
 # As it counts, a string instruction takes one for each byte with ERMS, else one for 8.
 COUNTED = ("-smp", "1", "-icount", "shift=0", "-cpu", "max,-erms,-fsrm")
 
+CASES = ("streams", "datagrams", "names", "programs", "at_rest")
 BARE = "bare"
 MEGABYTE = 1_000_000
 
@@ -84,7 +85,15 @@ def _place(name: str, kernel_name: str) -> Place:
     return Place("counted", 32, 20000, is_counted=True, kernel=kernel)
 
 
-def _settings(place: Place, rounds: int, modules: Path, results: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class Task:
+    """What is measured, and how often."""
+
+    cases: tuple[str, ...]
+    rounds: int
+
+
+def _settings(place: Place, task: Task, modules: Path, results: Path) -> dict[str, str]:
     """Return the environment of the script."""
 
     def packed(module: str, **values: int) -> str:
@@ -96,7 +105,8 @@ def _settings(place: Place, rounds: int, modules: Path, results: Path) -> dict[s
         "BENCH": str(PROGRAMS),
         "PROGRAMS": str(kernels.PROGRAMS),
         "PYTHON": sys.executable,
-        "ROUNDS": str(rounds),
+        "ROUNDS": str(task.rounds),
+        "CASES": " ".join(task.cases),
         "BYTES": str(place.megabytes * MEGABYTE),
         "COUNT": "1000",
         "COUNTED": "counted" if place.is_counted else "",
@@ -123,13 +133,13 @@ def _build(kernel: Kernel) -> list[Path]:
     return [*kernels.modules_in(folder), bpf]
 
 
-def _run_here(place: Place, rounds: int, folder: Path) -> str:
+def _run_here(place: Place, task: Task, folder: Path) -> str:
     headers = Path("/lib/modules") / os.uname().release
     for path in _build(Kernel(os.uname().release, headers, headers, headers / "build")):
         shutil.copy(path, folder)
     result = subprocess.run(
         ["sh", "-eu", str(SCRIPT)],
-        env=os.environ | _settings(place, rounds, folder, folder),
+        env=os.environ | _settings(place, task, folder, folder),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -140,14 +150,14 @@ def _run_here(place: Place, rounds: int, folder: Path) -> str:
     return result.stdout
 
 
-def _run_in_guest(place: Place, kernel: Kernel, rounds: int, folder: Path) -> str:
+def _run_in_guest(place: Place, kernel: Kernel, task: Task, folder: Path) -> str:
     shared = Path("/run/vm")
     guest = machine.Guest(
         kernel,
         "kvm" if place.name == "kvm" else "tcg",
         [SCRIPT],
         _build(kernel),
-        _settings(place, rounds, shared, shared),
+        _settings(place, task, shared, shared),
         GUEST_SECONDS,
         COUNTED if place.is_counted else (),
     )
@@ -216,21 +226,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--place", choices=places, default="auto", help="default: %(default)s")
     parser.add_argument("--kernel", choices=kernels.SERIES, default="6.1", help="of a guest")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=CASES, help="others keep their results"
+    )
     options = parser.parse_args(arguments)
     try:
         place = _place(options.place, options.kernel)
-        print(f"bench-tap: {place.name}, {options.rounds} rounds", file=sys.stderr)
+        task = Task(tuple(options.cases), options.rounds)
+        print(f"bench-tap: {place.name}, {task.rounds} rounds", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="l45-bench-") as name:
             folder = Path(name)
             if place.kernel:
-                output = _run_in_guest(place, place.kernel, options.rounds, folder)
+                output = _run_in_guest(place, place.kernel, task, folder)
             else:
-                output = _run_here(place, options.rounds, folder)
+                output = _run_here(place, task, folder)
             shutil.copy(folder / PROFILE, RESULTS)
     except (Failed, OSError) as error:
         print(f"bench-tap: {error}", file=sys.stderr)
         return 1
-    publish("tap", f"The taps, {place.name}, medians", [*_rows(_parsed(output), place.time)])
+    rows = [*_rows(_parsed(output), place.time)]
+    title = f"The taps, {place.name}, medians"
+    publish("tap", title, rows if task.cases == CASES else replaced("tap", rows))
     return 0
 
 

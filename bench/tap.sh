@@ -3,7 +3,7 @@
 # leaves perf's profile of a customized transfer in $RESULTS.
 # $KMOD has the kernel modules and the eBPF one, $PROGRAMS and $BENCH programs. A transfer sends
 # $BYTES; $COUNT questions and connections are asked for, and everything $ROUNDS times. TAG_1000,
-# TAG_65280 and XOR are parameters of modules. COUNTED is empty but where instructions are the time.
+# TAG_65280 and XOR are parameters of modules. CASES are names of functions below. COUNTED is empty but where instructions are the time.
 # shellcheck shell=sh
 
 near=l45-bench-near
@@ -309,11 +309,9 @@ transfer warm
 fetch http >"$work/warm.log"
 stop
 for _ in $(seq "$ROUNDS"); do
-	streams
-	datagrams
-	names
-	programs
-	at_rest
+	for case in $CASES; do
+		$case
+	done
 done
 profile
 stop_bpf
