@@ -126,9 +126,10 @@ class Network:
         assert status
         return status
 
-    def ask_dns(self) -> None:
+    def ask_dns(self, server: str = DNS_MIRROR.server) -> None:
         """Have h1 send a datagram to the DNS server's port 53; nobody needs to answer."""
-        send = "import socket; socket.socket(2, 2).sendto(b'query', ('10.10.0.3', 53))"
+        family = socket.AF_INET6 if ":" in server else socket.AF_INET
+        send = f"import socket; socket.socket({family:d}, 2).sendto(b'query', ({server!r}, 53))"
         output, errors, code = self.net["h1"].pexec([sys.executable, "-c", send])
         assert code == 0, errors or output
 
@@ -223,15 +224,34 @@ def test_a_mirror_stands_on_the_switch_of_the_server_with_our_cookie(network: Ne
 
 def test_the_middlebox_gets_a_copy_of_what_is_sent_to_the_service(network: Network) -> None:
     network.steer(DNS_MIRROR)
+    assert_copied(network, "10.10.0.1")
+
+
+def test_the_middlebox_gets_a_copy_over_ipv6_too(network: Network) -> None:
+    network.net.pingAll()
+    addresses = {"h1": "fd00:45::1", "dns": "fd00:45::3"}
+    for host, address in addresses.items():
+        network.net[host].cmd(f"ip -6 addr add {address}/64 dev {host}-eth0 nodad")
+    try:
+        six = {"server": addresses["dns"], "known_as": DNS_MIRROR.server}
+        network.steer(DNS_MIRROR.model_copy(update=six))
+        assert_copied(network, addresses["h1"], server=addresses["dns"])
+    finally:
+        for host, address in addresses.items():
+            network.net[host].cmd(f"ip -6 addr del {address}/64 dev {host}-eth0")
+
+
+def assert_copied(network: Network, client: str, server: str = DNS_MIRROR.server) -> None:
+    """Send a datagram to the service; it must be seen at the middlebox, and counted."""
     before = network.await_state("installed").packets
     capture = network.net["mb"].popen(
-        ["tcpdump", "-l", "-n", "-c", "1", "-i", "mb-eth0", "udp dst port 53"],
+        ["tcpdump", "-l", "-n", "-c", "1", "-i", "mb-eth0", f"udp dst port 53 and dst {server}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         capture.stderr.readline()  # "listening on ..."
-        network.ask_dns()
-        assert b"10.10.0.1" in capture.communicate(timeout=20)[0]
+        network.ask_dns(server)
+        assert client.encode() in capture.communicate(timeout=20)[0]
     finally:
         capture.kill()
         capture.wait()
