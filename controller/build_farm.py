@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -73,6 +75,10 @@ class BuildFarm:
         self._store = store
         self._places = asyncio.Semaphore(at_once or len(os.sched_getaffinity(0)))
         self._builds: dict[str, _Build] = {}
+        self.counts: Counter[str] = Counter()
+        """How often what was asked for was `cached`, `compiled` or `failed`."""
+        self.seconds = 0.0
+        """For which compilers ran, all together."""
 
     @property
     def compiling(self) -> list[str]:
@@ -115,6 +121,7 @@ class BuildFarm:
         key = await self._compiler.key(module, platform)
         digest = self._store.built(key)
         if digest is not None:
+            self.counts["cached"] += 1
             log.info("module=%s for=%s build=cached digest=%s", module, platform, digest)
             return digest
         build = self._builds.get(key)
@@ -147,10 +154,15 @@ class BuildFarm:
         async with self._places:
             build.compiling = True
             build.say(f"compiling {build.what}")
+            began = time.monotonic()
             try:
                 data = await self._compiler.compile(module, platform, key)
             except BuildError as error:
+                self.counts["failed"] += 1
                 raise BuildError(f"{build.what}: {error}") from error
+            finally:
+                self.seconds += time.monotonic() - began
+            self.counts["compiled"] += 1
             version = self._compiler.manifest(module).version
             artifact = Artifact(module, version, platform.target, data, platform.kernel)
             digest = self._store.put(key, artifact)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel
 
@@ -36,6 +37,14 @@ def private_listener(path: Path) -> socket.socket:
     return listener
 
 
+@dataclass
+class Traffic:
+    """Bytes of frames, without what TLS adds, since the service began."""
+
+    sent: int = 0
+    received: int = 0
+
+
 class FrameChannel(asyncio.Protocol):
     """Base of the service's connections.
 
@@ -45,6 +54,9 @@ class FrameChannel(asyncio.Protocol):
     What is large goes out in turns with other connections (`push`). A frame that was begun is ended
     before another one begins; what is small (`send`) goes before what is large and was not begun.
     """
+
+    traffic: ClassVar[Traffic] = Traffic()
+    """Of all connections of a class."""
 
     def __init__(
         self, *, max_frame: int, max_unsent: int, stall_time: float, pushes: Pushes | None = None
@@ -94,6 +106,7 @@ class FrameChannel(asyncio.Protocol):
         if self._transport is None or not self.is_open:
             return
         frame = encode(dump(message))
+        self.traffic.sent += len(frame)
         if self._written:
             self._behind.append(frame)
         else:
@@ -148,7 +161,9 @@ class FrameChannel(asyncio.Protocol):
     def _write_piece(self, transport: asyncio.Transport) -> None:
         frame = self._large[0]
         end = self._written + PIECE
-        transport.write(memoryview(frame)[self._written : end])
+        piece = memoryview(frame)[self._written : end]
+        self.traffic.sent += len(piece)
+        transport.write(piece)
         self._written = end
         if end >= len(frame):
             self._large.pop(0)
@@ -169,6 +184,7 @@ class FrameChannel(asyncio.Protocol):
         """Hand over each frame that is complete."""
         if not self.is_open:
             return
+        self.traffic.received += len(data)
         try:
             for value in self._reader.feed(data):
                 self.received(value)

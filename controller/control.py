@@ -14,10 +14,10 @@ import ssl
 import weakref
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from controller.bucket import Bucket
-from controller.channel import FrameChannel
+from controller.channel import FrameChannel, Traffic
 from controller.orchestrator import Link
 from controller.pushes import Pushes
 from controller.strangers import Strangers
@@ -145,6 +145,8 @@ class ArtifactFrames:
 
 class AgentConnection(FrameChannel):
     """One agent, from its handshake to its end."""
+
+    traffic: ClassVar[Traffic] = Traffic()
 
     def __init__(
         self,

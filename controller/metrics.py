@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import (
@@ -35,9 +35,6 @@ OTHERS = "(others)"
 
 MESSAGES = ("sent", "received", "passed", "dropped", "errors", "too_big")
 """Counters of `wire.messages.Counters` that count messages."""
-
-Reading = Callable[[], Iterable[tuple[str, float]]]
-"""Values by the one label of a metric."""
 
 
 class PhaseTimes:
@@ -152,29 +149,6 @@ class MonitorCollector(Collector):
             "table",
             recorder.dropped.items(),
         )
-
-
-class NetworkCollector(Collector):
-    """What others know at the moment, each as a metric without or with one label."""
-
-    def __init__(self) -> None:
-        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
-        self._labelled: list[tuple[str, str, str, Reading]] = []
-
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Add a gauge."""
-        self._gauges.append((name, text, read))
-
-    def labelled(self, name: str, text: str, label: str, read: Reading) -> None:
-        """Add a gauge with a label."""
-        self._labelled.append((name, text, label, read))
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
-        for name, text, read in self._gauges:
-            yield gauge(name, text, read())
-        for name, text, label, each in self._labelled:
-            yield labelled(GaugeMetricFamily, name, text, label, each())
 
 
 def intent_metrics(sums: dict[str, Tally[str]]) -> Iterator[Metric]:

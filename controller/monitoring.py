@@ -8,13 +8,15 @@ import time
 from fastapi import APIRouter
 
 from controller import monitor_queries
+from controller.build_farm import BuildFarm
 from controller.challenger import Outcome
 from controller.config import Retention
 from controller.database import Database
 from controller.events import EventLog, Filter, Kind
 from controller.history import EVENTS_KEPT
 from controller.history import Event as IntentEvent
-from controller.metrics import MonitorCollector, NcoMetrics, NetworkCollector
+from controller.metrics import MonitorCollector, NcoMetrics
+from controller.metrics_network import NetworkCollector
 from controller.monitor import Monitor, Watched
 from controller.monitor_network import NetworkView
 from controller.monitor_recorder import Recorder
@@ -33,6 +35,7 @@ class Monitoring:
         database: Database,
         orchestrator: Orchestrator,
         switches: SwitchServer,
+        farm: BuildFarm,
         retention: Retention,
         *,
         last_event: int,
@@ -50,7 +53,8 @@ class Monitoring:
         )
         self.metrics = NcoMetrics()
         self.metrics.read_from(
-            MonitorCollector(self.monitor, database), _network_metrics(orchestrator, switches)
+            MonitorCollector(self.monitor, database),
+            NetworkCollector(orchestrator, switches, farm),
         )
         self.agents = Watched(orchestrator, self.monitor)
         """Who agents' connections should tell."""
@@ -65,11 +69,12 @@ class Monitoring:
         database: Database,
         orchestrator: Orchestrator,
         switches: SwitchServer,
+        farm: BuildFarm,
         retention: Retention,
     ) -> Monitoring:
         """Return it, with what was known before the service was restarted."""
         last = await database.read(monitor_queries.last_event)
-        monitoring = cls(database, orchestrator, switches, retention, last_event=last)
+        monitoring = cls(database, orchestrator, switches, farm, retention, last_event=last)
         monitor = monitoring.monitor
         monitor.alerts.restore(await database.read(monitor_queries.raised_alerts))
         monitor.flows.restore(await database.read(monitor_queries.open_flows))
@@ -101,30 +106,3 @@ async def _history(database: Database, intent: str) -> list[IntentEvent]:
         for event in events
         if event.phase in set(Phase)
     ]
-
-
-def _network_metrics(orchestrator: Orchestrator, switches: SwitchServer) -> NetworkCollector:
-    """Return what the orchestrator and the switches know at the moment."""
-    network = NetworkCollector()
-
-    def agents() -> float:
-        return sum(orchestrator.now(host).connected for host in orchestrator.cib.hosts())
-
-    def behind() -> float:
-        now = [orchestrator.now(host) for host in orchestrator.cib.hosts()]
-        return sum(h.report is None or h.report.generation != h.generation for h in now)
-
-    def intents() -> dict[str, float]:
-        phases = [row.phase for row in orchestrator.cib.intents()]
-        return {phase.value: phases.count(phase) for phase in Phase if phase != Phase.GONE}
-
-    network.gauge("l45_nco_hosts", "Hosts known.", lambda: len(orchestrator.cib.hosts()))
-    network.gauge("l45_nco_agents_connected", "Agents connected.", agents)
-    network.gauge(
-        "l45_nco_hosts_unconfirmed",
-        "Hosts that have not confirmed the newest generation of their desired state.",
-        behind,
-    )
-    network.gauge("l45_nco_switches_connected", "Switches.", lambda: len(switches.switches))
-    network.labelled("l45_nco_intents", "Intents.", "phase", lambda: intents().items())
-    return network

@@ -107,7 +107,9 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         )
         enforce(orchestrator, policies)
         switches = SwitchServer(orchestrator.steering)
-        monitoring = await Monitoring.begin(database, orchestrator, switches, config.retention)
+        monitoring = await Monitoring.begin(
+            database, orchestrator, switches, farm, config.retention
+        )
 
         def cut(host: str, reason: str) -> bool:
             return control.cut(host, reason)  # which needs `trust` first
