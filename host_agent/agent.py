@@ -21,6 +21,7 @@ from host_agent.converge import (
     Apply,
     Connected,
     Converger,
+    Disconnected,
     Event,
     Failed,
     Observed,
@@ -28,6 +29,7 @@ from host_agent.converge import (
     Started,
 )
 from host_agent.flow_reports import REPORT_SECONDS, FlowReporter, Pace
+from host_agent.metrics import AgentMetrics
 from host_agent.renewal import Renewal
 from host_agent.store import Store
 from host_agent.tap import TapError
@@ -66,8 +68,11 @@ class Agent:
         credentials: Credentials,
         store: Store,
         taps: Taps,
+        metrics: AgentMetrics | None = None,
     ) -> None:
         """Serve the host that `credentials` names with those of its `taps` that work.
+
+        What happens is counted in `metrics`.
 
         Raises IdentityError where the credentials cannot be used.
         """
@@ -94,6 +99,7 @@ class Agent:
             send=self._channel.send,
             replaced=lambda: self._channel.use(credentials.client_context()),
         )
+        self._metrics = metrics or AgentMetrics()
         self._flows = FlowReporter(time.monotonic)
         self._pace = Pace(REPORT_SECONDS, time.monotonic)
         self._told: str | None = None
@@ -111,9 +117,21 @@ class Agent:
                 tasks.create_task(self._renewal.run())
                 while True:
                     event = await self._inbox.get()
-                    if isinstance(event, Connected):
-                        self._flows.connected()
+                    self._note(event)
                     self._act(self._converger.handle(event), tasks)
+                    self._metrics.generation.set(self._converger.generation)
+
+    def _note(self, event: Event) -> None:
+        """Take note of what is not the converger's alone to know."""
+        if isinstance(event, Connected):
+            self._flows.connected()
+            self._metrics.session(there=True)
+        elif isinstance(event, Disconnected):
+            self._metrics.session(there=False)
+        elif isinstance(event, Observed | Applied):
+            self._metrics.observed(event.running)
+        elif isinstance(event, Failed):
+            self._metrics.refused.inc()
 
     def _act(self, outputs: list[Output], tasks: asyncio.TaskGroup) -> None:
         for output in outputs:
@@ -146,6 +164,7 @@ class Agent:
             self._tell_of_flows(await self._in_worker(self._flows_or_none))
 
     def _tell_of_flows(self, flows: Sequence[Flow]) -> None:
+        self._metrics.flows.set(len(flows))
         message = self._flows.look(flows) if self._channel.is_connected else None
         if message is not None:
             self._channel.send(message)
@@ -181,6 +200,7 @@ class Agent:
 
     def _start(self) -> Started:
         self._taps.start()
+        self._metrics.taps(self._taps.names, self._taps.failing)
         return Started(
             self._taps.targets,
             self._tap_error,
@@ -220,7 +240,8 @@ class Agent:
             for artifact in action.artifacts:
                 # Verified where the kernel's door is.
                 self._taps.load_artifact(verified(artifact, self._signer))
-            self._taps.apply(action.desired.customizations)
+            with self._metrics.applied.time():
+                self._taps.apply(action.desired.customizations)
             running = self._running()
         except (TapError, ArtifactError) as error:
             return Failed(str(error))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from host_agent import enrol as enrolment
 from host_agent.agent import Agent
 from host_agent.channel import Address
 from host_agent.enrol import EnrolmentError
+from host_agent.metrics import AgentMetrics
 from host_agent.privileges import RUN, needs_root
 from host_agent.store import Store, StoreError
 from host_agent.tap import TapError
@@ -86,6 +88,21 @@ def _address(text: str) -> Address:
         raise typer.BadParameter(f"{text!r} is not HOST or HOST:PORT: {error}") from error
 
 
+def _listener(address: Address) -> socket.socket:
+    try:
+        return socket.create_server((address.host, address.port))
+    except OSError as error:
+        _fail(OSError(f"cannot listen for requests of metrics on {address}: {error.strerror}"))
+
+
+def _metrics_address(text: str) -> Address:
+    """Return the address in ADDRESS:PORT."""
+    address = _address(text)
+    if not text.endswith(f":{address.port}"):
+        raise typer.BadParameter(f"{text!r} is not ADDRESS:PORT, like 127.0.0.1:9546")
+    return address
+
+
 @app.command()
 def run(
     *,
@@ -114,6 +131,14 @@ def run(
     ] = "auto",
     kmod: KmodFile = None,
     run_dir: RunDir = RUN,
+    metrics: Annotated[
+        Address | None,
+        typer.Option(
+            parser=_metrics_address,
+            metavar="ADDRESS:PORT",
+            help="Where Prometheus finds the agent's metrics; nowhere if left out.",
+        ),
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Logs go to stderr.")
     ] = "info",
@@ -129,10 +154,12 @@ def run(
     try:
         working, faults = taps.usable(taps.kinds(tap, run_dir, kmod))
         drivers = Taps([kind.driver() for kind in working], faults)
-        agent = Agent(nco, Credentials(credentials), Store(state), drivers)
+        counted = AgentMetrics()
+        agent = Agent(nco, Credentials(credentials), Store(state), drivers, counted)
     except (IdentityError, StoreError, TapError) as error:
         _fail(error)
-    asyncio.run(_serve(agent))
+    listener = _listener(metrics) if metrics else None
+    asyncio.run(_serve(agent, counted, listener))
 
 
 @app.command()
@@ -242,14 +269,17 @@ def main() -> None:
     app()
 
 
-async def _serve(agent: Agent) -> None:
-    """Run the agent until a signal asks it to leave."""
+async def _serve(agent: Agent, metrics: AgentMetrics, listener: socket.socket | None) -> None:
+    """Run the agent until a signal asks it to leave; show its metrics where `listener` is."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await agent.run()
+        async with asyncio.TaskGroup() as tasks:
+            if listener is not None:
+                tasks.create_task(metrics.serve(listener))
+            await agent.run()
     log.info("agent stopped; the customizations stay in the kernel")
 
 

@@ -99,6 +99,11 @@ class Taps:
         return tuple(tap.target for tap in self._drivers)
 
     @property
+    def failing(self) -> list[str]:
+        """Names of the taps that do not work."""
+        return list(self._faults)
+
+    @property
     def error(self) -> str | None:
         """Why the other taps do not work, or None where all do."""
         return "; ".join(f"{name}: {fault}" for name, fault in self._faults.items()) or None
