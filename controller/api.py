@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from controller.facts import Side
 from controller.intent import Intent
+from controller.model import Kind
 from controller.phases import Phase
 from controller.policy import Policy
 from wire.manifest import Parameter
@@ -133,6 +134,23 @@ class EventView(BaseModel):
     text: str
 
 
+class DeploymentView(BaseModel):
+    """Customizations of an intent that go up and down together."""
+
+    number: int
+    kind: Kind
+    """Why there is one: first, rotation, joined (hosts came), left (hosts go)."""
+    succession: int
+    """Which of the intent's modules or keys it carries; a rotation has the next."""
+    module: str
+    parameters: dict[str, int]
+    phase: Phase
+    error: str | None
+    hosts: int
+    unconfirmed: list[str]
+    """Some of the hosts that have not confirmed the phase."""
+
+
 class IntentView(BaseModel):
     """An intent, how far it is, and why it is not further."""
 
@@ -142,6 +160,13 @@ class IntentView(BaseModel):
     waiting: dict[str, str]
     """Hosts that have not confirmed the phase, with the reason."""
     spec: Intent
+    """As it was applied; what it has now stands in the deployments."""
+    module: str
+    priority: int
+    deprecated: bool
+    left_out: dict[str, str]
+    """Hosts that it does without, each with the reason."""
+    deployments: list[DeploymentView]
     hosts: list[IntentHostView]
     mirrors: list[MirrorView]
     history: list[EventView]

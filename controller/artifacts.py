@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.orm import Session
 
-from controller.cib import ArtifactRow, BuildRow, Cib
+from controller.cib import Cib
+from controller.cib_tables import ArtifactRow, BuildRow
+from controller.database import Database
 from wire.artifact import Artifact
 from wire.messages import ArtifactData
 
@@ -18,8 +22,11 @@ MESSAGES_KEPT = 16
 class ArtifactStore:
     """Keeps compiled modules and finds them by build key and by digest."""
 
-    def __init__(self, cib: Cib, folder: Path, signer: Ed25519PrivateKey) -> None:
+    def __init__(
+        self, cib: Cib, database: Database, folder: Path, signer: Ed25519PrivateKey
+    ) -> None:
         self._cib = cib
+        self._database = database
         self._folder = folder
         self._signer = signer
         self._messages: dict[str, ArtifactData] = {}
@@ -27,8 +34,8 @@ class ArtifactStore:
 
     def built(self, key: str) -> str | None:
         """Return the digest of what the build `key` gave, if its bytes are still here and right."""
-        row = self._cib.build(key)
-        return row.digest if row and self.get(row.digest) else None
+        digest = self._cib.build(key)
+        return digest if digest and self.get(digest) else None
 
     def get(self, digest: str) -> Artifact | None:
         """Return an artifact, or None where it is missing or its file was changed."""
@@ -54,28 +61,35 @@ class ArtifactStore:
         self._messages[digest] = message
         return message
 
-    def put(self, key: str, artifact: Artifact) -> str:
-        """Store what the build `key` gave; return its digest."""
-        path = self._path(artifact.digest)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(artifact.data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        with self._cib.writing() as session:
-            session.merge(
-                ArtifactRow(
-                    digest=artifact.digest,
-                    name=artifact.name,
-                    version=artifact.version,
-                    target=artifact.target,
-                    kernel=artifact.kernel,
-                )
-            )
+    async def put(self, key: str, artifact: Artifact) -> str:
+        """Store what the build `key` gave; return its digest once that is safe."""
+        await asyncio.to_thread(_write, self._path(artifact.digest), artifact.data)
+        values = {
+            "digest": artifact.digest,
+            "name": artifact.name,
+            "version": artifact.version,
+            "target": artifact.target,
+            "kernel": artifact.kernel,
+        }
+
+        def store(session: Session) -> None:
+            session.merge(ArtifactRow(**values))
             session.flush()
             session.merge(BuildRow(key=key, digest=artifact.digest))
+
+        await self._database.submit(store)
+        self._cib.add_build(key, ArtifactRow(**values))
         return artifact.digest
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.o"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is there wholly or not at all."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -47,7 +47,7 @@ class Store(Protocol):
     def built(self, key: str) -> str | None:
         """Return the digest of what a build gave, if it is still there."""
 
-    def put(self, key: str, artifact: Artifact) -> str:
+    async def put(self, key: str, artifact: Artifact) -> str:
         """Store what a build gave; return its digest."""
 
 
@@ -165,6 +165,6 @@ class BuildFarm:
             self.counts["compiled"] += 1
             version = self._compiler.manifest(module).version
             artifact = Artifact(module, version, platform.target, data, platform.kernel)
-            digest = self._store.put(key, artifact)
+            digest = await self._store.put(key, artifact)
             log.info("module=%s for=%s build=compiled digest=%s", module, platform, digest)
             return digest

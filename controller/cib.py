@@ -1,343 +1,287 @@
-"""The customization information base: what the NCO knows, in a database that survives it.
+"""The customization information base: what the NCO knows, in memory, of what a database holds.
 
-There is one writer, the service; it commits what it has decided before it tells anyone.
+There is one writer, the service. It changes the objects here, notes what it changed, and has all
+of it committed in one transaction (`take_changes`) before it tells anyone. Where that fails, what
+is in memory was never so: it is loaded again (`read_all`, `take`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from sqlalchemy import JSON, Enum, ForeignKey, select, update
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from controller.database import Base, Database
-from controller.endpoints import is_usable
-from controller.intent import Intent
-from controller.phases import OVER, Phase, checked
-from controller.plan import HostFacts, Plan, Planned, Platform, Side
-from controller.switch_link import Mirror
-from wire.match import Match
-from wire.messages import Hello, Target
+from controller.cib_changes import Changes
+from controller.cib_rows import deployment_of, host_of, intent_of, planned_of
+from controller.cib_tables import (
+    ArtifactRow,
+    BuildRow,
+    CustomizationRow,
+    DeploymentRow,
+    EpochRow,
+    HostRow,
+    IntentRow,
+    SteeringRow,
+)
+from controller.model import Deployment, Host, IntentState
+from controller.phases import OVER
+from controller.plan import Planned
 
 EPOCHS = 1 << 16
 
-
-class HostRow(Base):
-    """A host whose agent has connected at least once, as it described itself last."""
-
-    __tablename__ = "host"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    addresses: Mapped[list[str]] = mapped_column(JSON)
-    kernel: Mapped[str]
-    boot_id: Mapped[str]
-    tap: Mapped[str | None]
-    tap_error: Mapped[str | None]
-    targets: Mapped[list[Target]] = mapped_column(JSON)
-    generation: Mapped[int]
-    """Number of its desired state; never goes backwards."""
-    desired: Mapped[str]
-    """Digest of the desired state that has this number."""
-
-    def describe(self, hello: Hello) -> None:
-        """Take over what the agent says of the host."""
-        self.addresses = [address for address in hello.addresses if is_usable(address)]
-        self.kernel = hello.kernel
-        self.boot_id = hello.boot_id
-        self.tap = hello.tap
-        self.tap_error = hello.tap_error
-        self.targets = list(hello.targets)
-
-    def facts(self) -> HostFacts:
-        """Return what the planner needs to know."""
-        return HostFacts(
-            name=self.name,
-            addresses=tuple(self.addresses),
-            targets=tuple(self.targets),
-            tap_error=self.tap_error,
-            kernel=self.kernel,
-        )
+GONE_KEPT = 256
+"""Intents that are shown as gone for a while; what an operator waits for may not just vanish."""
 
 
-class ArtifactRow(Base):
-    """A compiled module; its bytes are a file in the folder of artifacts."""
+@dataclass
+class Steering:
+    """Number and digest of what the switches should have."""
 
-    __tablename__ = "artifact"
-
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    version: Mapped[str]
-    target: Mapped[Target]
-    kernel: Mapped[str | None]
+    generation: int = 0
+    desired: str = ""
 
 
-class BuildRow(Base):
-    """What a build gave: the same sources, headers, compiler and flags give it again."""
+@dataclass
+class Content:
+    """All that the database holds, as objects."""
 
-    __tablename__ = "build"
+    hosts: dict[str, Host] = field(default_factory=dict)
+    intents: dict[str, IntentState] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactRow] = field(default_factory=dict)
+    builds: dict[str, str] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
+    steering: Steering = field(default_factory=Steering)
 
-    key: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"))
 
-
-class IntentRow(Base):
-    """An intent: what was asked for, what was planned, and how far it is."""
-
-    __tablename__ = "intent"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    uid: Mapped[str] = mapped_column(unique=True)
-    """Names this deployment; an intent that is applied anew gets another."""
-    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
-    mirrors_spec: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    phase: Mapped[Phase] = mapped_column(
-        Enum(Phase, native_enum=False, values_callable=lambda phases: [p.value for p in phases])
+def read_all(session: Session) -> Content:
+    """Read what the database holds."""
+    content = Content(
+        hosts={row.name: host_of(row) for row in session.scalars(select(HostRow))},
+        intents={row.name: intent_of(row) for row in session.scalars(select(IntentRow))},
+        artifacts={row.digest: row for row in session.scalars(select(ArtifactRow))},
+        builds={row.key: row.digest for row in session.scalars(select(BuildRow))},
+        epochs={row.module: row.last for row in session.scalars(select(EpochRow))},
     )
-    error: Mapped[str | None]
-    """Why it failed, from the moment it did."""
-    customizations: Mapped[list[CustomizationRow]] = relationship(
-        cascade="all, delete-orphan", order_by="CustomizationRow.position", lazy="selectin"
-    )
-
-    @property
-    def intent(self) -> Intent:
-        """What the operator asked for."""
-        return Intent.model_validate(self.spec)
-
-    @property
-    def mirrors(self) -> list[Mirror]:
-        """What the switches are asked for."""
-        return [Mirror.model_validate(mirror) for mirror in self.mirrors_spec]
-
-    def go(self, phase: Phase) -> None:
-        """Enter another phase; raises PhaseError where the table does not allow it."""
-        self.phase = checked(self.phase, phase)
-
-    def by_host(self) -> dict[str, list[Planned]]:
-        """Return what is planned, for each host."""
-        planned: dict[str, list[Planned]] = {}
-        for row in self.customizations:
-            planned.setdefault(row.host, []).append(row.planned())
-        return planned
+    steering = session.get(SteeringRow, 1)
+    if steering is not None:
+        content.steering = Steering(steering.generation, steering.desired)
+    _read_deployments(session, content)
+    session.expunge_all()
+    return content
 
 
-class CustomizationRow(Base):
-    """One planned customization of an intent on a host."""
-
-    __tablename__ = "customization"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    intent: Mapped[str] = mapped_column(ForeignKey("intent.name"), index=True)
-    position: Mapped[int]
-    host: Mapped[str] = mapped_column(ForeignKey("host.name"), index=True)
-    side: Mapped[Side]
-    module: Mapped[str]
-    target: Mapped[Target]
-    kernel: Mapped[str | None]
-    match: Mapped[dict[str, Any]] = mapped_column(JSON)
-    priority: Mapped[int]
-    parameters: Mapped[bytes]
-    receives: Mapped[bool]
-    sends: Mapped[bool]
-    epoch: Mapped[int]
-    token: Mapped[bytes]
-    """A secret; the file of this database is its owner's alone."""
-    key: Mapped[bytes]
-    """A secret, likewise."""
-    digest: Mapped[str | None] = mapped_column(ForeignKey("artifact.digest"))
-
-    @property
-    def platform(self) -> Platform:
-        """What its code is compiled for."""
-        return Platform(self.target, self.kernel)
-
-    def planned(self) -> Planned:
-        """Return it as the planner made it."""
-        return Planned(
-            id=self.id,
-            intent=self.intent,
-            host=self.host,
-            side=self.side,
-            module=self.module,
-            platform=self.platform,
-            match=Match.model_validate(self.match),
-            priority=self.priority,
-            parameters=self.parameters,
-            receives=self.receives,
-            sends=self.sends,
-            epoch=self.epoch,
-            token=self.token,
-            key=self.key,
-            digest=self.digest,
-        )
-
-
-class EpochRow(Base):
-    """The epoch of a module's last deployment for streams: none comes back while it may be known.
-
-    It outlives its intents, as a stream may be decoded long after they are gone.
-    """
-
-    __tablename__ = "epoch"
-
-    module: Mapped[str] = mapped_column(primary_key=True)
-    last: Mapped[int]
-
-
-class SteeringRow(Base):
-    """Number and digest of what the switches should have; there is one row."""
-
-    __tablename__ = "steering"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    generation: Mapped[int]
-    desired: Mapped[str]
+def _read_deployments(session: Session, content: Content) -> None:
+    deployments: dict[str, Deployment] = {}
+    for row in session.scalars(select(DeploymentRow).order_by(DeploymentRow.number)):
+        deployments[row.uid] = deployment_of(row)
+        content.intents[row.intent].deployments.append(deployments[row.uid])
+    planned: dict[str, list[Planned]] = {}
+    for item in session.scalars(select(CustomizationRow).order_by(CustomizationRow.position)):
+        intent = deployments[item.deployment].intent
+        planned.setdefault(item.deployment, []).append(planned_of(item, intent))
+    for uid, deployment in deployments.items():
+        deployment.fill(planned.get(uid, ()))
+        if deployment.phase not in OVER:
+            for name in deployment.items:
+                content.hosts[name].deployments[uid] = deployment
 
 
 class Cib:
-    """The database, opened by its one writer."""
+    """See the module's text. All methods are called from one thread."""
 
-    def __init__(self, database: Database) -> None:
-        self._session = Session(database.engine, expire_on_commit=False)
-        self._hosts: dict[str, HostRow] = {}
+    def __init__(self, content: Content | None = None) -> None:
+        self._content = content or Content()
+        self._changes = Changes()
+        self._gone: OrderedDict[str, IntentState] = OrderedDict()
 
-    def close(self) -> None:
-        """Give its connection back."""
-        self._session.close()
+    def take(self, content: Content) -> None:
+        """Forget what was changed since the last commit: `content` is so.
 
-    @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """Run the block in a transaction: all of it is committed at the end, or nothing."""
-        # Ends what was only read, and begins by writing: SQLite would refuse to let a transaction
-        # write that has read what another connection, the database's writer, changed meanwhile.
-        self._session.commit()
-        self._session.execute(update(SteeringRow).values(generation=SteeringRow.generation))
-        try:
-            yield self._session
-            self._session.commit()
-        except BaseException:
-            self._session.rollback()
-            raise
+        Artifacts are stored on their own, perhaps since `content` was read.
+        """
+        content.artifacts = {**self._content.artifacts, **content.artifacts}
+        content.builds = {**self._content.builds, **content.builds}
+        self._content, self._changes = content, Changes()
 
-    def hosts(self) -> dict[str, HostRow]:
-        """Return all hosts by name."""
-        # Held, as the session forgets rows that nobody holds, and `host` would ask for each again.
-        self._hosts = {row.name: row for row in self._session.scalars(select(HostRow))}
-        return dict(self._hosts)
+    def take_changes(self) -> Callable[[Session], None] | None:
+        """Return what stores all changes since the last time; None where there are none."""
+        changes, self._changes = self._changes, Changes()
+        return changes.store() if changes else None
 
-    def host(self, name: str) -> HostRow | None:
+    # -- hosts
+
+    def hosts(self) -> dict[str, Host]:
+        """Return all hosts by name; not to be changed."""
+        return self._content.hosts
+
+    def host(self, name: str) -> Host | None:
         """Return one host."""
-        return self._session.get(HostRow, name)
+        return self._content.hosts.get(name)
 
-    def intents(self) -> list[IntentRow]:
+    def add_host(self, name: str) -> Host:
+        """Return a host that nothing is known of yet."""
+        host = self._content.hosts[name] = Host(name)
+        return host
+
+    def note_host(self, host: Host) -> None:
+        """Have a host's description stored."""
+        self._changes.hosts[host.name] = host
+
+    def note_number(self, host: Host) -> None:
+        """Have the number of a host's desired state stored."""
+        self._changes.numbered[host.name] = host
+
+    def drop_host(self, host: Host) -> None:
+        """Forget a host that has nothing any more."""
+        del self._content.hosts[host.name]
+        self._changes.hosts.pop(host.name, None)
+        self._changes.numbered.pop(host.name, None)
+        if host.stored:
+            self._changes.dropped_hosts.add(host.name)
+
+    # -- intents
+
+    def intents(self) -> list[IntentState]:
         """Return all intents that are not gone, in the order of their names."""
-        rows = select(IntentRow).where(IntentRow.phase != Phase.GONE).order_by(IntentRow.name)
-        return list(self._session.scalars(rows))
+        return [self._content.intents[name] for name in sorted(self._content.intents)]
 
-    def intent(self, name: str) -> IntentRow | None:
+    def intent(self, name: str) -> IntentState | None:
         """Return one intent, also one that is gone and not forgotten yet."""
-        return self._session.get(IntentRow, name)
+        return self._content.intents.get(name) or self._gone.get(name)
 
-    def compiled_for_another(self, host: HostRow) -> list[CustomizationRow]:
-        """Return those of a host whose code is for another kernel than it runs now."""
-        there = select(CustomizationRow).where(
-            CustomizationRow.host == host.name,
-            CustomizationRow.kernel.is_not(None),
-            CustomizationRow.kernel != host.kernel,
-        )
-        return list(self._session.scalars(there))
+    def add_intent(self, state: IntentState) -> None:
+        """Add a new intent, in place of one that is over."""
+        old = self._content.intents.get(state.name)
+        if old is not None:
+            if old.phase not in OVER:
+                raise ValueError(f"intent {old.name} is in phase {old.phase}")
+            for deployment in list(old.deployments):
+                self.drop_deployment(old, deployment)
+            self._drop_intent(old)
+        self._gone.pop(state.name, None)
+        self._content.intents[state.name] = state
+        self._changes.intents[state.name] = state
+
+    def note_intent(self, state: IntentState) -> None:
+        """Have an intent stored, if it is not gone."""
+        if self._content.intents.get(state.name) is state:
+            self._changes.intents[state.name] = state
+
+    def intent_is_gone(self, state: IntentState) -> None:
+        """Forget an intent, but show it for a while."""
+        self._drop_intent(state)
+        self._gone[state.name] = state
+        while len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
+
+    def _drop_intent(self, state: IntentState) -> None:
+        del self._content.intents[state.name]
+        self._changes.intents.pop(state.name, None)
+        if state.stored:
+            self._changes.dropped_intents.add(state.name)
+
+    # -- deployments and their customizations
+
+    def add_deployment(self, state: IntentState, deployment: Deployment) -> None:
+        """Add a deployment to an intent and to its hosts."""
+        state.deployments.append(deployment)
+        for name in deployment.items:
+            self._content.hosts[name].deployments[deployment.uid] = deployment
+        self._changes.made[deployment.uid] = deployment
+        epoch = next((item.epoch for item in deployment.planned()), 0)
+        if epoch and deployment.kind in ("first", "rotation"):
+            self._content.epochs[deployment.module] = epoch
+            self._changes.epochs[deployment.module] = epoch
+
+    def note_deployment(self, deployment: Deployment) -> None:
+        """Have a deployment's phase stored."""
+        self._changes.deployments[deployment.uid] = deployment
+
+    def drop_deployment(self, state: IntentState, deployment: Deployment) -> None:
+        """Take a deployment out of an intent: nothing of it is left on any host."""
+        state.deployments.remove(deployment)
+        self.forget_deployment(deployment)
+
+    def forget_deployment(self, deployment: Deployment) -> None:
+        """Have a deployment no longer stored, as its intent is gone."""
+        self.leave_hosts(deployment, deployment.items)
+        self._changes.deployments.pop(deployment.uid, None)
+        for item in deployment.planned():
+            self._changes.items.pop(item.id, None)
+        if self._changes.made.pop(deployment.uid, None) is None:
+            self._changes.dropped_deployments.add(deployment.uid)
+
+    def leave_hosts(self, deployment: Deployment, hosts: Iterable[str]) -> None:
+        """Note that these hosts have nothing of a deployment any more."""
+        for name in hosts:
+            if host := self._content.hosts.get(name):
+                host.deployments.pop(deployment.uid, None)
+
+    def set_item(self, deployment: Deployment, position: int, item: Planned) -> None:
+        """Put a customization in the place of an older version of it."""
+        deployment.items[item.host][position] = item
+        self._changes.items[item.id] = (deployment.uid, item)
+
+    def take_items(self, deployment: Deployment, ids: set[str]) -> list[Planned]:
+        """Take customizations out of a deployment, to be put into another, or forgotten."""
+        taken: list[Planned] = []
+        for host in list(deployment.items):
+            items = deployment.items[host]
+            out = [item for item in items if item.id in ids]
+            if not out:
+                continue
+            taken += out
+            deployment.items[host] = [item for item in items if item.id not in ids]
+            if not deployment.items[host]:
+                del deployment.items[host]
+                deployment.unconfirmed.discard(host)
+                self.leave_hosts(deployment, [host])
+        for item in taken:
+            self._changes.items.pop(item.id, None)
+            if deployment.uid not in self._changes.made:
+                self._changes.dropped_items.add(item.id)
+        return taken
+
+    # -- artifacts
 
     def artifact(self, digest: str) -> ArtifactRow | None:
         """Return what is known of an artifact."""
-        return self._session.get(ArtifactRow, digest)
+        return self._content.artifacts.get(digest)
 
-    def build(self, key: str) -> BuildRow | None:
-        """Return what a build gave, if it was done before."""
-        return self._session.get(BuildRow, key)
+    def build(self, key: str) -> str | None:
+        """Return the digest of what a build gave, if it was done before."""
+        return self._content.builds.get(key)
 
-    def steering(self) -> SteeringRow:
+    def add_build(self, key: str, artifact: ArtifactRow) -> None:
+        """Note what a build gave, which is stored already."""
+        self._content.artifacts[artifact.digest] = artifact
+        self._content.builds[key] = artifact.digest
+
+    # -- numbers
+
+    def steering(self) -> Steering:
         """Return the number of what the switches should have."""
-        row = self._session.get(SteeringRow, 1)
-        if row is None:
-            row = SteeringRow(id=1, generation=0, desired="")
-            self._session.add(row)
-        return row
+        return self._content.steering
+
+    def number_steering(self, desired: str) -> None:
+        """Give what the switches should have its number, where it changed."""
+        steering = self._content.steering
+        if steering.desired != desired:
+            steering.desired = desired
+            steering.generation += 1
+            self._changes.steering = (steering.generation, steering.desired)
 
     def next_epoch(self, module: str) -> int:
         """Return the epoch of a module's next deployment; none that is in use."""
-        row = self._session.get(EpochRow, module)
         used = {
-            customization.epoch
-            for intent in self.intents()
-            if intent.phase not in OVER
-            for customization in intent.customizations
-            if customization.module == module
+            item.epoch
+            for state in self._content.intents.values()
+            for deployment in state.deployments
+            if deployment.module == module and deployment.phase not in OVER
+            for item in deployment.planned()
         }
-        after = row.last + 1 if row else 1
+        after = self._content.epochs.get(module, 0) + 1
         return next(n % EPOCHS for n in range(after, after + EPOCHS) if n % EPOCHS not in used)
-
-    def add_intent(self, intent: Intent, plan: Plan, uid: str) -> None:
-        """Store a new intent in its first phase, in place of one that is over."""
-        with self.writing() as session:
-            old = self.intent(intent.name)
-            if old is not None:
-                checked_over(old)
-                session.delete(old)
-                session.flush()
-            for epoch in {planned.epoch for planned in plan.customizations} - {0}:
-                session.merge(EpochRow(module=intent.module, last=epoch))
-            session.add(
-                IntentRow(
-                    name=intent.name,
-                    uid=uid,
-                    spec=intent.model_dump(mode="json"),
-                    mirrors_spec=[mirror.model_dump(mode="json") for mirror in plan.mirrors],
-                    phase=Phase.BUILDING,
-                    error=None,
-                    customizations=[
-                        _customization_row(position, planned)
-                        for position, planned in enumerate(plan.customizations)
-                    ],
-                )
-            )
-
-    def forget(self, name: str) -> None:
-        """Remove an intent if it is gone, within the transaction that is under way."""
-        row = self.intent(name)
-        if row is not None and row.phase == Phase.GONE:
-            self._session.delete(row)
-
-    def forget_gone(self) -> None:
-        """Remove the intents that are gone."""
-        with self.writing() as session:
-            for row in session.scalars(select(IntentRow).filter_by(phase=Phase.GONE)):
-                session.delete(row)
-
-
-def checked_over(row: IntentRow) -> None:
-    """Raise where an intent may still be on some host: replacing it would forget that."""
-    if row.phase not in OVER:
-        raise ValueError(f"intent {row.name} is in phase {row.phase}")
-
-
-def _customization_row(position: int, planned: Planned) -> CustomizationRow:
-    return CustomizationRow(
-        id=planned.id,
-        position=position,
-        host=planned.host,
-        side=planned.side,
-        module=planned.module,
-        target=planned.platform.target,
-        kernel=planned.platform.kernel,
-        match=planned.match.model_dump(mode="json"),
-        priority=planned.priority,
-        parameters=planned.parameters,
-        receives=planned.receives,
-        sends=planned.sends,
-        epoch=planned.epoch,
-        token=planned.token,
-        key=planned.key,
-        digest=planned.digest,
-    )

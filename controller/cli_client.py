@@ -117,7 +117,7 @@ class NcoClient:
 
     def intent(self, name: str) -> IntentView:
         """Return one intent."""
-        return self.call("GET", _path(name), IntentView)
+        return self.call("GET", intent_path(name), IntentView)
 
     def plan(self, intent: Intent) -> PlanView:
         """Return what applying would do."""
@@ -133,11 +133,11 @@ class NcoClient:
 
     def apply(self, intent: Intent) -> IntentView:
         """Begin to deploy."""
-        return self.call("PUT", _path(intent.name), IntentView, intent)
+        return self.call("PUT", intent_path(intent.name), IntentView, intent)
 
     def revoke(self, name: str) -> IntentView:
         """Begin to take away."""
-        return self.call("DELETE", _path(name), IntentView)
+        return self.call("DELETE", intent_path(name), IntentView)
 
     def call(
         self, method: str, path: str, kind: type[T] | None, body: BaseModel | None = None
@@ -211,7 +211,8 @@ def connected(state: StateFolder, time_limit: float = TIME_LIMIT) -> Iterator[Nc
         client.close()
 
 
-def _path(name: str) -> str:
+def intent_path(name: str) -> str:
+    """Return the path of an intent; raises CommandError where it is no intent's name."""
     try:
         return f"/intents/{TypeAdapter(HostName).validate_python(name)}"
     except ValidationError as error:

@@ -58,7 +58,7 @@ def read_intent(what: str, options: IntentOptions) -> Intent:
         "server": [endpoint(text, "--server") for text in options.servers],
         "port": options.port,
         "middlebox": {"host": options.mirror} if options.mirror else None,
-        "parameters": dict(_parameter(text) for text in options.parameters),
+        "parameters": dict(parameter(text) for text in options.parameters),
     }
     try:
         return Intent.model_validate(said)
@@ -87,7 +87,8 @@ def endpoint(text: str, option: str) -> dict[str, str | list[str]]:
     return found | ({"process": process} if colon else {})
 
 
-def _parameter(text: str) -> tuple[str, int]:
+def parameter(text: str) -> tuple[str, int]:
+    """Return the name and the value of `NAME=NUMBER`; raises CommandError."""
     name, _, value = text.partition("=")
     try:
         return name, int(value, 0)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from controller.api import (
     CustomizationView,
+    DeploymentView,
     EventView,
     HostView,
     IntentHostView,
@@ -129,7 +130,7 @@ def print_intents(intents: Sequence[IntentView]) -> None:
             (
                 intent.name,
                 intent.phase,
-                intent.spec.module,
+                intent.module,
                 ", ".join(map(endpoint, intent.spec.clients)),
                 ", ".join(map(endpoint, intent.spec.servers)),
                 intent.error or _waiting(intent) or "-",
@@ -144,11 +145,18 @@ def print_intent(intent: IntentView) -> None:
     spec = intent.spec
     line(f"intent {intent.name}: {intent.phase}", STYLES.get(intent.phase, "yellow"))
     line(
-        f"module {spec.module}, clients {', '.join(map(endpoint, spec.clients))}, "
+        f"module {intent.module}, clients {', '.join(map(endpoint, spec.clients))}, "
         f"servers {', '.join(map(endpoint, spec.servers))}"
     )
     if intent.error:
         line(f"error: {intent.error}", "red")
+    if len(intent.deployments) > 1:
+        for deployment in intent.deployments:
+            line(f"{deployment_text(deployment)}")
+    if intent.deprecated:
+        line("deprecated: new sockets do without it", "yellow")
+    for host, reason in sorted(intent.left_out.items()):
+        line(f"without {host}: {reason}", "yellow")
     if intent.waiting:
         line(f"waiting for {_waiting(intent)}", "yellow")
     table(
@@ -171,6 +179,16 @@ def print_intent(intent: IntentView) -> None:
     )
     for mirror in intent.mirrors:
         line(mirror_text(mirror))
+
+
+def deployment_text(deployment: DeploymentView) -> str:
+    """Return one deployment of an intent: what it is, how far, and who it waits for."""
+    waits = ", ".join(deployment.unconfirmed)
+    return (
+        f"deployment {deployment.number} ({deployment.kind}), {deployment.module} on "
+        f"{deployment.hosts} hosts: {deployment.phase}"
+        + (f", not confirmed by {waits}" if waits else "")
+    )
 
 
 def print_plan(plan: PlanView) -> None:

@@ -1,108 +1,64 @@
 """Joins intents, hosts and switches: who should have what, who has it, and what comes next.
 
-The orchestrator is plain logic over the CIB: it does no I/O of its own, and takes its clock and
-its links as arguments. Whatever happens (an agent connects or reports, an operator asks, a build
-ends) is noted, and `settle` is due: it lets intents go as far as hosts have confirmed, numbers
-the desired states that changed, commits both in one transaction, and only then sends.
+The orchestrator is plain logic over the CIB in memory: it does no I/O of its own, and takes its
+clocks and its links as arguments. Whatever happens (an agent connects or reports, an operator
+asks, a build ends) is noted, and `settle` is due: it lets deployments go as far as hosts have
+confirmed, and numbers the desired states that changed. What `settle` returns is committed in one
+transaction; only then, in `committed`, are agents sent anything and callers told. Where the commit
+fails, all of it was never so (`restore`).
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
+import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from sqlalchemy.orm import Session
+
+from controller.agents import Agent, Agents, Link
 from controller.artifacts import ArtifactStore
-from controller.cib import Cib, HostRow, IntentRow
-from controller.deconflict import check_flows
-from controller.errors import Conflict, NotFound
+from controller.cib import Cib, Content
+from controller.deployer import Deployer, fingerprint_of
+from controller.errors import Refusal, Unavailable
 from controller.history import History
-from controller.intent import Intent
+from controller.intent import Rotation
+from controller.model import Deployment, Host, IntentState
 from controller.modules import ModuleLibrary
+from controller.operations import FORGOTTEN, Operations
 from controller.phases import (
-    ARRIVED,
     DEPLOYED,
+    FRAGILE,
     GOING_UP,
-    ONWARD,
     OVER,
-    RETREAT,
     HostNow,
     Phase,
-    fault,
     obstacle,
-    wanted,
 )
-from controller.plan import (
-    HostFacts,
-    Plan,
-    Planned,
-    Platform,
-    check_mirrors,
-    check_modules,
-    check_room,
-    make_plan,
-)
+from controller.plan import Platform
+from controller.planner import Planner
 from controller.policy import Policy
+from controller.rotation import CUT_OFF_AFTER, in_transition, next_module
 from controller.switch_link import Steering
-from wire.frames import encode
-from wire.match import Transport
-from wire.messages import (
-    ArtifactData,
-    Customization,
-    Desired,
-    Hello,
-    NcoMessage,
-    Report,
-    Target,
-    dump,
-)
+from wire.messages import ArtifactData, Desired, Hello, Report, dump
+
+__all__ = ["BuildOrder", "Link", "Orchestrator", "Settled"]
 
 log = logging.getLogger(__name__)
 
 ASK_AGAIN = 5.0
 """Seconds after which a host that refuses its desired state is asked again."""
 
-GONE_KEPT = 256
-"""Intents that are shown as gone for a while; what an operator waits for may not just vanish."""
-
-
-class Link(Protocol):
-    """A connection to an agent that has introduced itself."""
-
-    def send(self, message: NcoMessage) -> None:
-        """Send without waiting."""
-
-    def refuse(self, reason: str) -> None:
-        """Tell the agent why it is not served, close, and log it."""
-
-
-@dataclass
-class Agent:
-    """A connected agent and what it said on this connection."""
-
-    link: Link
-    newest: int
-    """The highest generation it spoke of; above ours where our own memory was lost."""
-    report: Report | None = None
-    sent: int | None = None
-    """The last generation sent on this connection."""
-    sent_at: float = 0.0
-    """When, by the orchestrator's clock."""
-    digests: frozenset[str] = frozenset()
-    """Artifacts that it was sent the names of last."""
-
-    def refuses(self, generation: int) -> bool:
-        """Whether it said that it does not take this generation."""
-        return self.report is not None and self.report.refused == generation
+LOOK_EVERY = 1.0
+"""Seconds between looks at what is due by the clock on the wall, and at members of intents."""
 
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """An intent that waits for its artifacts."""
+    """A deployment that waits for its artifacts."""
 
     intent: str
     uid: str
@@ -110,7 +66,17 @@ class BuildOrder:
     platforms: frozenset[Platform]
 
 
-class Orchestrator:
+@dataclass(frozen=True)
+class Settled:
+    """What is to be done next."""
+
+    store: Callable[[Session], None] | None
+    """The change to be committed, if there is one."""
+    delay: float | None
+    """Seconds after which to settle again, whatever happens."""
+
+
+class Orchestrator(Operations):
     """See the module's text. All methods are called from one thread."""
 
     def __init__(
@@ -127,235 +93,262 @@ class Orchestrator:
         lacking: Callable[[Platform], str | None] = lambda _: None,
         policy: Callable[[], Policy] = Policy,
         new_uid: Callable[[], uuid.UUID] = uuid.uuid4,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """`control` is what switches never steer; `changed` is called when `settle` is due.
 
-        `clock` gives seconds that never go backwards, `lacking` says why nothing can be compiled
-        for a platform, `policy` gives the network's policy.
+        `clock` gives seconds that never go backwards, `wall` Unix time; `lacking` says why
+        nothing can be compiled for a platform, `policy` gives the network's policy.
         """
-        self.cib = cib
+        agents = Agents(cib)
+        deployer = Deployer(cib, agents, self._note_event, clock, linger)
+        planner = Planner(cib, modules, lacking, policy)
+        super().__init__(
+            cib, agents, deployer, planner, self._note_event, wall=wall, new_uid=new_uid
+        )
         self.modules = modules
         self.history = history
         self._artifacts = artifacts
         self._control = control
-        self._linger = linger
         self._clock = clock
-        self._changed = changed
-        self._lacking = lacking
-        self._policy = policy
-        self._new_uid = new_uid
-        self._agents: dict[str, Agent] = {}
-        self._draining: dict[str, float] = {}
-        """When an intent entered its drain; counted anew by a service that was restarted."""
-        self._confirmed: dict[str, set[str]] = {}
-        """Hosts that have confirmed the phase an intent is in."""
-        self._gone: deque[str] = deque()
-        cib.forget_gone()
+        self._tell_changed = changed
+        self._events: list[tuple[str, Phase, str, str | None]] = []
+        """What happened, and is told once it is committed."""
+        self._due: set[str] = set()
+        """Hosts that may have to be sent their desired state."""
+        self._sending: set[str] = set()
+        """Those of the commit that is under way."""
+        self._refusing: set[str] = set()
+        """Hosts that may have to be asked again."""
+        self._savers: list[asyncio.Future[None]] = []
+        self._saving: list[asyncio.Future[None]] = []
+        """Who waits for the commit after the next `settle`, and for the one under way."""
+        self._is_committing = False
+        self._readers: list[asyncio.Future[None]] = []
+        """Who wants to look at what is committed."""
+        self._looked: float | None = None
+        deployer.look_at_all()
+
+    def _changed(self) -> None:
+        self._tell_changed()
+
+    def _note_event(self, intent: str, phase: Phase, text: str, host: str | None) -> None:
+        self._events.append((intent, phase, text, host))
 
     # -- agents
 
     def connected(self, link: Link, hello: Hello) -> None:
         """Note an agent that has introduced itself; close an older connection of the same host."""
-        with self.cib.writing() as session:
-            row = self.cib.host(hello.host)
-            if row is None:
-                row = HostRow(name=hello.host, generation=0, desired="")
-                session.add(row)
-            row.describe(hello)
-            for outdated in self.cib.compiled_for_another(row):
-                outdated.kernel, outdated.digest = row.kernel, None
-        old = self._agents.get(hello.host)
-        self._agents[hello.host] = Agent(link, newest=hello.generation)
+        self._describe(hello)
+        old = self._agents.connected(link, hello)
+        self._due.add(hello.host)
+        self._deployer.changed_at([hello.host])
+        self._deployer.heard_of(hello.host)
         if old is not None:
             old.link.refuse(f"another agent connected as {hello.host!r}")
         self._changed()
 
     def disconnected(self, host: str, link: Link) -> None:
         """Note that a connection has ended."""
-        agent = self._agents.get(host)
-        if agent is not None and agent.link is link:
-            del self._agents[host]
+        if self._agents.disconnected(host, link):
+            self._deployer.heard_of(host)
             self._changed()
 
     def reported(self, host: str, link: Link, report: Report) -> None:
         """Note what an agent says is so."""
-        agent = self._agents.get(host)
-        if agent is not None and agent.link is link:
-            agent.report = report
-            agent.newest = max(agent.newest, report.generation, report.refused or 0)
-            self._changed()
+        if not self._agents.reported(host, link, report):
+            return
+        known = self.cib.host(host)
+        agent = self._agents.of(host)
+        if known is None or agent is None:
+            return
+        if agent.newest > known.generation:
+            self._deployer.changed_at([host])
+        if report.refused is not None:
+            self._refusing.add(host)
+        self._deployer.heard_of(host)
+        self._changed()
 
     def artifact_for(self, host: str, digest: str) -> ArtifactData | None:
         """Return an artifact that the host's newest desired state names, else None."""
-        agent = self._agents.get(host)
+        agent = self._agents.of(host)
         return self._artifacts.message(digest) if agent and digest in agent.digests else None
 
     def now(self, host: str) -> HostNow:
         """Return what is known of a host at this moment."""
-        agent, row = self._agents.get(host), self.cib.host(host)
-        return HostNow(
-            connected=agent is not None,
-            generation=row.generation if row else 0,
-            report=agent.report if agent else None,
-        )
+        return self._agents.now(host)
 
-    # -- operators
+    def waiting(self, state: IntentState) -> dict[str, str]:
+        """Return the hosts that an intent waits for, each with the reason."""
+        reasons: dict[str, str] = {}
+        for deployment in state.deployments:
+            if deployment.phase in OVER or deployment.phase == Phase.BUILDING:
+                continue
+            for host in sorted(deployment.unconfirmed):
+                reason = obstacle(deployment.items[host], deployment.phase, self.now(host))
+                if reason is not None:
+                    reasons.setdefault(host, reason)
+        return reasons
 
-    def plan(self, intent: Intent) -> Plan:
-        """Return what `intent` would make; raises Refusal where it cannot be applied."""
-        return self._plan(intent, self._new_uid())
+    def _describe(self, hello: Hello) -> None:
+        """Take over what an agent says of its host."""
+        host = self.cib.host(hello.host)
+        is_new = host is None
+        host = host or self.cib.add_host(hello.host)
+        if host.describe(hello) or is_new:
+            self.cib.note_host(host)
+            self._members_may_have_changed()
+        if is_new:
+            self._welcome_back(hello.host)
+        for deployment in host.deployments.values():
+            self._rebuild(deployment, host)
 
-    def apply(self, intent: Intent) -> bool:
-        """Begin to deploy an intent; False where it is there already.
+    def _welcome_back(self, host: str) -> None:
+        """Let a host that was forgotten take part again in what names it."""
+        for state in self.cib.intents():
+            if state.left_out.get(host) == FORGOTTEN:
+                del state.left_out[host]
+                self.cib.note_intent(state)
+                self._follow.add(state.name)
 
-        Raises Refusal, and changes nothing then.
-        """
-        row = self.cib.intent(intent.name)
-        if row is not None and row.phase not in OVER:
-            if row.phase not in GOING_UP and row.phase != Phase.BUILDING:
-                raise Conflict(f"intent {intent.name!r} is being revoked: wait until it is gone")
-            if row.intent != intent:
-                raise Conflict(
-                    f"intent {intent.name!r} exists and asks for something else: "
-                    f"`nco revoke {intent.name}` first, or choose another name"
+    def _rebuild(self, deployment: Deployment, host: Host) -> None:
+        """Have code built for the kernel that a host runs now."""
+        for position, item in enumerate(deployment.items.get(host.name, ())):
+            if item.platform.kernel not in (None, host.kernel):
+                platform = Platform(item.target, host.kernel)
+                self.cib.set_item(
+                    deployment, position, replace(item, platform=platform, digest=None)
                 )
-            return False
-        uid = self._new_uid()
-        self.cib.add_intent(intent, self._plan(intent, uid), uid.hex)
-        self.history.add(intent.name, Phase.BUILDING, f"module {intent.module}")
-        self._changed()
-        return True
-
-    def revoke(self, name: str, why: str = "revoked") -> None:
-        """Begin to take an intent away; raises NotFound."""
-        row = self.cib.intent(name)
-        if row is None or row.phase == Phase.GONE:
-            raise self.unknown(name)
-        with self.cib.writing():
-            row.error = None
-            if row.phase in RETREAT:
-                self._enter(row, RETREAT[row.phase], why)
-        self._changed()
-
-    def unknown(self, name: str) -> NotFound:
-        """Return what is said of an intent that is not there."""
-        known = ", ".join(row.name for row in self.cib.intents())
-        return NotFound(f"there is no intent {name!r}; intents: {known or 'none'}")
-
-    def _plan(self, intent: Intent, uid: uuid.UUID) -> Plan:
-        others = [
-            row for row in self.cib.intents() if row.name != intent.name and row.phase not in OVER
-        ]
-        customizations = [c.planned() for row in others for c in row.customizations]
-        policy = self._policy()
-        check_modules(intent, policy, self.modules.manifest)
-        hosts = self._facts(customizations)
-        plan = make_plan(
-            intent,
-            self.modules.manifest(intent.module),
-            hosts,
-            uid,
-            epoch=self.cib.next_epoch(intent.module),
-            lacking=self._lacking,
-            policy=policy,
-        )
-        check_room(plan, customizations)
-        addresses = {name: facts.addresses for name, facts in hosts.items()}
-        check_flows(plan, customizations, self.modules.manifest, addresses)
-        check_mirrors(plan, sum(len(row.mirrors_spec) for row in others))
-        return plan
-
-    def _facts(self, customizations: Iterable[Planned]) -> dict[str, HostFacts]:
-        """Return what is known of each host that has these customizations already."""
-        settled: dict[str, dict[Transport, Target]] = {}
-        for one in customizations:
-            settled.setdefault(one.host, {})[one.match.transport] = one.target
-        return {
-            name: replace(row.facts(), settled=settled.get(name, {}))
-            for name, row in self.cib.hosts().items()
-        }
+                deployment.unbuilt.add(platform)
 
     # -- builds
 
     def to_build(self) -> list[BuildOrder]:
-        """Return which intents wait for artifacts."""
-        orders = [
-            BuildOrder(
-                row.name,
-                row.uid,
-                row.intent.module,
-                frozenset(c.platform for c in row.customizations if c.digest is None),
-            )
-            for row in self.cib.intents()
-            if row.phase in GOING_UP or row.phase == Phase.BUILDING
+        """Return which deployments wait for artifacts."""
+        return [
+            BuildOrder(state.name, one.uid, one.module, frozenset(one.unbuilt))
+            for state in self.cib.intents()
+            for one in state.deployments
+            if one.unbuilt and _wants_code(one)
         ]
-        return [order for order in orders if order.platforms]
 
-    def built(self, order: BuildOrder, digests: dict[Platform, str]) -> None:
-        """Go on with an intent whose artifacts are all in the store."""
-        row = self._ordered(order)
-        if row is None:
+    def built(self, order: BuildOrder, digests: Mapping[Platform, str]) -> None:
+        """Note the artifacts of a deployment that still waits for them."""
+        state, deployment = self._ordered(order)
+        if state is None or deployment is None:
             return
-        with self.cib.writing():
-            for one in row.customizations:
-                one.digest = one.digest or digests.get(one.platform)
-            names = ", ".join(f"{platform} {digest[:12]}" for platform, digest in digests.items())
-            what = f"artifact {names} is built"
-            if row.phase != Phase.BUILDING:
-                self.history.add(row.name, row.phase, what)
-            elif all(one.digest for one in row.customizations):
-                self._enter(row, Phase.RECEIVE, what)
+        for items in deployment.items.values():
+            for position, item in enumerate(items):
+                if item.digest is None and item.platform in digests:
+                    digest = digests[item.platform]
+                    self.cib.set_item(deployment, position, replace(item, digest=digest))
+        deployment.unbuilt -= set(digests)
+        names = ", ".join(f"{platform} {digest[:12]}" for platform, digest in digests.items())
+        what = f"artifact {names} is built"
+        if deployment.phase == Phase.BUILDING and not deployment.unbuilt:
+            self._deployer.enter(state, deployment, Phase.RECEIVE, what)
+        else:
+            self._note_event(state.name, deployment.phase, what, None)
+        self._deployer.changed_at(deployment.items)
+        for host in deployment.items:
+            self._deployer.heard_of(host)
         self._changed()
 
     def build_failed(self, order: BuildOrder, reason: str) -> None:
-        """Fail an intent whose artifacts cannot be made."""
-        row = self._ordered(order)
-        if row is None:
+        """Fail a deployment whose artifacts cannot be made; of one that is up, only these hosts."""
+        state, deployment = self._ordered(order)
+        if state is None or deployment is None:
             return
-        with self.cib.writing():
-            row.error = reason
-            building = row.phase == Phase.BUILDING
-            self._enter(row, Phase.FAILED if building else RETREAT[row.phase], reason)
+        if deployment.phase != Phase.ACTIVE:
+            self._deployer.fail(state, deployment, reason)
+        else:
+            deployment.unbuilt -= order.platforms
+            for host, items in list(deployment.items.items()):
+                if any(i.digest is None and i.platform in order.platforms for i in items):
+                    self.leave_out(state.name, host, reason)
         self._changed()
 
-    def _ordered(self, order: BuildOrder) -> IntentRow | None:
-        """Return the intent that ordered a build, if it still waits for one."""
-        row = self.cib.intent(order.intent)
-        if row is None or row.uid != order.uid:
-            return None
-        return row if row.phase in GOING_UP or row.phase == Phase.BUILDING else None
+    def _ordered(self, order: BuildOrder) -> tuple[IntentState | None, Deployment | None]:
+        """Return what a build is for, if it still waits for it."""
+        state = self.cib.intent(order.intent)
+        for one in state.deployments if state else ():
+            if one.uid == order.uid and _wants_code(one):
+                return state, one
+        return None, None
 
     # -- what comes next
 
-    def settle(self) -> float | None:
-        """Go as far as possible, commit, then send; return in how many seconds to look again."""
-        with self.cib.writing():
-            self._number_desired_states()
-            while any([self._advance(row) for row in self.cib.intents()]):
-                self._number_desired_states()
-            self._number_steering()
-            self._forget_gone()
-        self._send_desired_states()
-        return self._next_look()
+    def settle(self) -> Settled:
+        """Go as far as possible in memory; return what is to be committed."""
+        self._look()
+        self._deployer.settle()
+        if self._deployer.steered:
+            self._deployer.steered = False
+            desired = self.steering().model_copy(update={"generation": 0})
+            self.cib.number_steering(fingerprint_of(dump(desired)))
+        self._due |= self._deployer.numbered
+        self._deployer.numbered.clear()
+        self._sending |= self._due
+        self._due = set()
+        self._saving, self._savers = self._savers, []
+        store = self.cib.take_changes()
+        self._is_committing = store is not None
+        return Settled(store, self._next_look())
 
-    def waiting(self, row: IntentRow) -> dict[str, str]:
-        """Return the hosts that have not confirmed an intent's phase, each with the reason."""
-        if row.phase in OVER or row.phase == Phase.BUILDING:
-            return {}
-        reasons = {
-            host: obstacle(planned, row.phase, self.now(host))
-            for host, planned in row.by_host().items()
-        }
-        return {host: reason for host, reason in reasons.items() if reason is not None}
+    def committed(self) -> None:
+        """Send, and tell, what was settled: it is in the database."""
+        for event in self._events:
+            self.history.add(*event)
+        self._events.clear()
+        sending, self._sending = self._sending, set()
+        for name in sending:
+            agent, host = self._agents.of(name), self.cib.host(name)
+            if agent is not None and host is not None and self._is_due(agent, host):
+                self._send(agent, host)
+        _resolve(self._saving)
+        self._saving = []
+        self._let_read()
 
-    def desired(self) -> dict[str, list[Customization]]:
-        """Return what each host should have: a function of the phases of all intents."""
-        states: dict[str, list[Customization]] = {host: [] for host in self.cib.hosts()}
-        for row in self.cib.intents():
-            for host, planned in row.by_host().items():
-                every = (wanted(item, row.phase) for item in planned)
-                states[host] += [customization for customization in every if customization]
-        return states
+    def failed(self, reason: str) -> None:
+        """Tell everyone who waits that nothing was changed: `restore` comes."""
+        error = Unavailable(reason)
+        for saver in (*self._saving, *self._savers):
+            if not saver.done():
+                saver.set_exception(error)
+        self._saving, self._savers = [], []
+        self._let_read()
+
+    def restore(self, content: Content, reason: str) -> None:
+        """Go on from what the database holds; what agents said counts again."""
+        self.failed(reason)
+        self.cib.take(content)
+        self._events.clear()
+        self._sending.clear()
+        self._deployer.look_at_all()
+        self._members_may_have_changed()
+        for agent in self._agents:
+            self._describe(agent.hello)
+            self._due.add(agent.hello.host)
+        self._changed()
+
+    async def saved(self) -> None:
+        """Wait until what was changed is committed; raises Unavailable where it is not."""
+        saver: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._savers.append(saver)
+        self._changed()
+        await saver
+
+    async def readable(self) -> None:
+        """Wait for a commit that is under way: what is seen before may never have been so."""
+        if self._is_committing:
+            reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._readers.append(reader)
+            await reader
+
+    def _let_read(self) -> None:
+        self._is_committing = False
+        _resolve(self._readers)
+        self._readers = []
 
     def steering(self) -> Steering:
         """Return what the switches should have."""
@@ -364,106 +357,95 @@ class Orchestrator:
             control=self._control,
             mirrors=[
                 mirror
-                for row in self.cib.intents()
-                if row.phase in DEPLOYED
-                for mirror in row.mirrors
+                for state in self.cib.intents()
+                if any(one.phase in DEPLOYED for one in state.deployments)
+                for mirror in state.mirrors
             ],
         )
 
-    def _advance(self, row: IntentRow) -> bool:
-        """Let one intent take at most one step; whether it did."""
-        if row.phase not in ONWARD and row.phase != Phase.ACTIVE:
-            return False
-        for host, planned in row.by_host().items():
-            reason = fault(planned, row.phase, self.now(host))
-            if reason is not None:
-                row.error = f"host {host}: {reason}"
-                self._enter(row, RETREAT[row.phase], row.error)
-                return True
-        waiting = self.waiting(row)
-        self._note_confirmations(row, waiting)
-        if row.phase == Phase.ACTIVE or waiting or not self._drained(row):
-            return False
-        onward, why = ONWARD[row.phase], ARRIVED[ONWARD[row.phase]]
-        if onward == Phase.GONE and row.error is not None:
-            onward, why = Phase.FAILED, row.error
-        self._enter(row, onward, why)
-        if onward == Phase.ACTIVE:
-            self._confirmed[row.name] = set(row.by_host())  # `send` asked the same of them
-        return True
-
-    def _enter(self, row: IntentRow, phase: Phase, why: str) -> None:
-        row.go(phase)
-        self._confirmed.pop(row.name, None)
-        self._draining.pop(row.name, None)
-        self.history.add(row.name, phase, why)
-        if phase == Phase.GONE:
-            self._gone.append(row.name)
-
-    def _forget_gone(self) -> None:
-        while len(self._gone) > GONE_KEPT:
-            self.cib.forget(self._gone.popleft())
-
-    def _note_confirmations(self, row: IntentRow, waiting: dict[str, str]) -> None:
-        if row.phase == Phase.DRAIN:
-            return
-        confirmed = set(row.by_host()) - set(waiting)
-        before = self._confirmed.get(row.name, set())
-        for host in sorted(confirmed - before):
-            self.history.add(row.name, row.phase, "confirmed", host)
-        for host in sorted(before - confirmed):
-            self.history.add(row.name, row.phase, f"no longer confirmed: {waiting[host]}", host)
-        self._confirmed[row.name] = confirmed
-
-    def _drained(self, row: IntentRow) -> bool:
-        if row.phase != Phase.DRAIN:
-            return True
-        return self._clock() >= self._draining.setdefault(row.name, self._clock()) + self._linger
-
     def _next_look(self) -> float | None:
-        due = [began + self._linger for began in self._draining.values()]
-        rows = self.cib.hosts()
-        due += [
-            agent.sent_at + ASK_AGAIN
-            for host, agent in self._agents.items()
-            if agent.refuses(rows[host].generation)
-        ]
-        return max(0.0, min(due) - self._clock()) if due else None
+        due = [self._deployer.next_look()]
+        for name in list(self._refusing):
+            agent, host = self._agents.of(name), self.cib.host(name)
+            if agent is None or host is None or not agent.refuses(host.generation):
+                self._refusing.discard(name)
+                continue
+            due.append(agent.sent_at + ASK_AGAIN)
+            self._due.add(name)
+        if self._looked is not None:
+            due.append(self._looked + LOOK_EVERY)
+        times = [one for one in due if one is not None]
+        return max(0.0, min(times) - self._clock()) if times else None
 
-    def _number_desired_states(self) -> None:
-        """Give each desired state that changed a number that its host has never heard of."""
-        states = self.desired()
-        for host, row in self.cib.hosts().items():
-            digest = _digest([dump(customization) for customization in states[host]])
-            agent = self._agents.get(host)
-            newest = agent.newest if agent else 0
-            if digest != row.desired or newest > row.generation:
-                row.desired = digest
-                row.generation = max(row.generation, newest) + 1
-
-    def _number_steering(self) -> None:
-        row = self.cib.steering()
-        digest = _digest(dump(self.steering().model_copy(update={"generation": 0})))
-        if digest != row.desired:
-            row.desired = digest
-            row.generation += 1
-
-    def _send_desired_states(self) -> None:
-        rows = self.cib.hosts()
-        due = [h for h, agent in self._agents.items() if self._is_due(agent, rows[h].generation)]
-        states = self.desired() if due else {}
-        for host in due:
-            agent, generation = self._agents[host], rows[host].generation
-            agent.sent, agent.sent_at = generation, self._clock()
-            agent.digests = frozenset(customization.digest for customization in states[host])
-            log.info("host=%s desired generation=%d", host, generation)
-            agent.link.send(Desired(generation=generation, customizations=states[host]))
-
-    def _is_due(self, agent: Agent, generation: int) -> bool:
-        if agent.sent != generation:
+    def _is_due(self, agent: Agent, host: Host) -> bool:
+        if agent.sent != host.generation:
             return True
-        return agent.refuses(generation) and self._clock() >= agent.sent_at + ASK_AGAIN
+        return agent.refuses(host.generation) and self._clock() >= agent.sent_at + ASK_AGAIN
+
+    def _send(self, agent: Agent, host: Host) -> None:
+        agent.sent, agent.sent_at = host.generation, self._clock()
+        agent.digests = frozenset(one.digest for one in host.customizations)
+        log.info("host=%s desired generation=%d", host.name, host.generation)
+        agent.link.send(
+            Desired(generation=host.generation, customizations=list(host.customizations))
+        )
+
+    # -- what is due by time
+
+    def _look(self) -> None:
+        """Look at members that may have changed, rotations that are due, and hosts to cut off."""
+        now = self._clock()
+        if self._looked is not None and now < self._looked + LOOK_EVERY:
+            return
+        for name in sorted(self._follow):
+            state = self.cib.intent(name)
+            self._follow.discard(name)
+            if state is not None:
+                self.follow(state)
+        timed = False
+        for state in self.cib.intents():
+            rotation = self.planner.carried_out(state.intent).rotation
+            if not state.revoked and (rotation.every is not None or rotation.cut_off):
+                timed = True
+                self._rotate_if_due(state, rotation)
+                self._cut_off(state, rotation)
+        self._looked = now if timed or self._follow else None
+
+    def _rotate_if_due(self, state: IntentState, rotation: Rotation) -> None:
+        every, wall = rotation.every, self._wall()
+        if every is None or state.phase != Phase.ACTIVE or in_transition(state):
+            return
+        if wall < state.rotated_at:  # the clock was set back
+            state.rotated_at = wall
+            self.cib.note_intent(state)
+        if wall < state.rotated_at + every:
+            return
+        modules = (state.intent.module, *rotation.modules)
+        try:
+            self.rotate(state.name, next_module(modules, state.module))
+        except Refusal as refusal:
+            state.rotated_at, state.error = wall, f"rotation is due, and refused: {refusal}"
+            self.cib.note_intent(state)
+            self._note_event(state.name, state.phase, state.error, None)
+
+    def _cut_off(self, state: IntentState, rotation: Rotation) -> None:
+        """Leave behind who keeps a rotation up, where the policy says so."""
+        if not rotation.cut_off:
+            return
+        for one in list(state.deployments):
+            late = self._clock() >= self._deployer.since(one) + CUT_OFF_AFTER
+            if one.kind != "rotation" or one.phase not in FRAGILE or not late:
+                continue
+            for host in sorted(one.unconfirmed):
+                if self._agents.of(host) is None:
+                    self.leave_out(state.name, host, "cut off: it kept a rotation up")
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(encode(value)).hexdigest()
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def _wants_code(deployment: Deployment) -> bool:
+    return deployment.phase in GOING_UP or deployment.phase in (Phase.BUILDING, Phase.INACTIVE)

@@ -1,6 +1,7 @@
-"""The life of an intent: everything that decides in which phase it is stands in this file.
+"""The life of a deployment: everything that decides in which phase it is stands in this file.
 
-Going up, by direction and not by host:
+An intent has one or more deployments, groups of customizations that go up and down together.
+`controller.rotation` says how they follow each other. Going up, by direction and not by host:
 
     building -> receive -> send -> active
 
@@ -9,28 +10,33 @@ A phase ends when every host has confirmed it, so nobody sends what a peer would
 Going down it is the reverse:
 
     stop_send -> drain -> remove -> gone | failed
+                    └──> inactive -> receive ...
 
 In `drain` all have confirmed that they no longer send; datagrams may still be on their way for
 the linger time, so receiving stays on. What fails on the way up is taken away like what is
-revoked, and ends as `failed` with the reason. Before `send` nobody has sent, and an intent goes
-straight to `remove`.
+revoked, and ends as `failed` with the reason. Before `send` nobody has sent, and a deployment goes
+straight to `remove`. One that is deactivated goes down as far as `inactive`: its customizations
+stay attached and are passed over, until it is activated and goes up again.
 
-What a host should have is a function of the phases of all intents; whether it has that is read
-from its last report. A host that is away confirms nothing: the intent waits for it.
+A host's refusal fails a deployment on its way up. One that is `active` stays, whoever refuses
+later: a single host must not take it from all the others.
+
+What a host should have is a function of the phases of all deployments; whether it has that is read
+from its last report. A host that is away confirms nothing: the deployment waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controller.plan import Planned
-from wire.messages import Customization, Report
+from wire.messages import Customization, Report, Status
 
 
 class Phase(StrEnum):
-    """Where an intent is."""
+    """Where a deployment is; an intent is where `controller.model` says its deployments are."""
 
     BUILDING = "building"
     RECEIVE = "receive"
@@ -38,6 +44,7 @@ class Phase(StrEnum):
     ACTIVE = "active"
     STOP_SEND = "stop_send"
     DRAIN = "drain"
+    INACTIVE = "inactive"
     REMOVE = "remove"
     GONE = "gone"
     FAILED = "failed"
@@ -49,7 +56,8 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.SEND: frozenset({Phase.ACTIVE, Phase.STOP_SEND}),
     Phase.ACTIVE: frozenset({Phase.STOP_SEND}),
     Phase.STOP_SEND: frozenset({Phase.DRAIN}),
-    Phase.DRAIN: frozenset({Phase.REMOVE}),
+    Phase.DRAIN: frozenset({Phase.REMOVE, Phase.INACTIVE}),
+    Phase.INACTIVE: frozenset({Phase.RECEIVE, Phase.REMOVE}),
     Phase.REMOVE: frozenset({Phase.GONE, Phase.FAILED}),
     Phase.FAILED: frozenset({Phase.GONE}),
     Phase.GONE: frozenset(),
@@ -62,37 +70,52 @@ ONWARD = {
     Phase.DRAIN: Phase.REMOVE,
     Phase.REMOVE: Phase.GONE,
 }
-"""Where an intent goes once every host has confirmed."""
+"""Where a deployment goes once every host has confirmed."""
 
 ARRIVED = {
     Phase.SEND: "every host can receive: sending is switched on",
     Phase.ACTIVE: "every host has confirmed",
     Phase.DRAIN: "nobody sends any more; datagrams may still be on their way",
     Phase.REMOVE: "the linger time is over",
+    Phase.INACTIVE: "the linger time is over: it stays attached, and is passed over",
+    Phase.RECEIVE: "activated",
     Phase.GONE: "nothing of it is left on any host",
 }
-"""What an operator is told when an intent goes onward."""
+"""What an operator is told when a deployment goes onward."""
 
 RETREAT = {
     Phase.BUILDING: Phase.GONE,
     Phase.RECEIVE: Phase.REMOVE,
     Phase.SEND: Phase.STOP_SEND,
     Phase.ACTIVE: Phase.STOP_SEND,
+    Phase.INACTIVE: Phase.REMOVE,
     Phase.FAILED: Phase.GONE,
 }
-"""Where an intent goes that is revoked or fails; phases left out are on their way down already."""
+"""Where one goes that is revoked or fails; phases left out are on their way down already."""
 
-DEPLOYED = frozenset({Phase.RECEIVE, Phase.SEND, Phase.ACTIVE, Phase.STOP_SEND, Phase.DRAIN})
+DEPLOYED = frozenset(
+    {
+        Phase.RECEIVE,
+        Phase.SEND,
+        Phase.ACTIVE,
+        Phase.STOP_SEND,
+        Phase.DRAIN,
+        Phase.INACTIVE,
+    }
+)
 """Phases in which hosts have the customizations."""
 
 SENDING = frozenset({Phase.SEND, Phase.ACTIVE})
 """Phases in which the customizations may send."""
 
 GOING_UP = frozenset({Phase.RECEIVE, Phase.SEND, Phase.ACTIVE})
-"""Phases in which a host's refusal fails the intent."""
+"""Phases on the way up, and its end."""
+
+FRAGILE = frozenset({Phase.RECEIVE, Phase.SEND})
+"""Phases in which a host's refusal fails the deployment."""
 
 OVER = frozenset({Phase.GONE, Phase.FAILED})
-"""Phases that an intent does not leave by itself, with nothing left on any host."""
+"""Phases that a deployment does not leave by itself, with nothing left on any host."""
 
 
 class PhaseError(RuntimeError):
@@ -100,10 +123,26 @@ class PhaseError(RuntimeError):
 
 
 def checked(old: Phase, new: Phase) -> Phase:
-    """Return `new` if an intent may go there from `old`; raises PhaseError."""
+    """Return `new` if a deployment may go there from `old`; raises PhaseError."""
     if new not in TRANSITIONS[old]:
-        raise PhaseError(f"an intent cannot go from {old} to {new}")
+        raise PhaseError(f"a deployment cannot go from {old} to {new}")
     return new
+
+
+SLOTS = 4
+"""Places in the order of one intent's priority, for deployments that follow each other."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What beside its phase decides how a deployment's customizations should be."""
+
+    slot: int = 1
+    """Its place in the order, the lowest first."""
+    deprecated: bool = False
+
+
+NORMAL = Standing()
 
 
 @dataclass(frozen=True)
@@ -115,6 +154,8 @@ class HostNow:
     """The generation of its desired state."""
     report: Report | None = None
     """The last of this connection."""
+    statuses: Mapping[str, Status] = field(default_factory=dict)
+    """Those of the report, by customization."""
 
     @property
     def answered(self) -> bool:
@@ -125,10 +166,36 @@ class HostNow:
         )
 
 
-def wanted(planned: Planned, phase: Phase) -> Customization | None:
-    """Return how a host should have a customization while its intent is in `phase`."""
+@dataclass(frozen=True)
+class Switches:
+    """What is wanted of a customization in a phase."""
+
+    receive: bool
+    send: bool
+    active: bool
+
+
+def switches(planned: Planned, phase: Phase) -> Switches | None:
+    """Return how a customization should be set in a phase; None where the host has none."""
     if phase not in DEPLOYED or planned.digest is None:
         return None
+    return Switches(
+        receive=planned.receives,
+        send=planned.sends and phase in SENDING,
+        active=phase != Phase.INACTIVE,
+    )
+
+
+def wanted(planned: Planned, phase: Phase, standing: Standing = NORMAL) -> Customization | None:
+    """Return how a host should have a customization while its deployment is in `phase`.
+
+    Who only answers is not deprecated: its peers begin nothing new, and what they began before
+    they were told must be understood, also by a socket that is opened meanwhile.
+    """
+    want = switches(planned, phase)
+    if want is None or planned.digest is None:
+        return None
+    begins = planned.side == "client" or not planned.receives
     return Customization(
         id=planned.id,
         intent=planned.intent,
@@ -136,30 +203,34 @@ def wanted(planned: Planned, phase: Phase) -> Customization | None:
         digest=planned.digest,
         target=planned.target,
         match=planned.match,
-        priority=planned.priority,
+        priority=planned.priority * SLOTS + standing.slot,
         parameters=planned.parameters,
-        receive=planned.receives,
-        send=planned.sends and phase in SENDING,
+        receive=want.receive,
+        send=want.send,
+        active=want.active,
+        deprecated=standing.deprecated and begins,
         epoch=planned.epoch,
         token=planned.token,
         key=planned.key,
     )
 
 
-def as_wanted(planned: Planned, phase: Phase, report: Report) -> bool:
+def as_wanted(planned: Planned, phase: Phase, now: HostNow) -> bool:
     """Whether a host has a customization at least as far as `phase` needs."""
-    actual = next((status for status in report.customizations if status.id == planned.id), None)
+    actual = now.statuses.get(planned.id)
     if phase == Phase.REMOVE:
         return actual is None
     if phase == Phase.STOP_SEND:
         return actual is None or not actual.send
-    want = wanted(planned, phase)
+    want = switches(planned, phase)
     if want is None:
         return phase not in GOING_UP  # there it is being built
     return (
         actual is not None
         and actual.error is None
-        and (actual.receive, actual.send, actual.digest) == (want.receive, want.send, want.digest)
+        and actual.digest == planned.digest
+        and (actual.receive, actual.send) == (want.receive, want.send)
+        and actual.active == want.active
     )
 
 
@@ -172,11 +243,13 @@ def obstacle(planned: Sequence[Planned], phase: Phase, now: HostNow) -> str | No
     unready = _unbuilt(planned, phase) or _unanswered(now)
     if unready or now.report is None:
         return unready
-    if all(as_wanted(item, phase, now.report) for item in planned):
+    if all(as_wanted(item, phase, now) for item in planned):
         return None
     if now.report.refused == now.generation:
         return f"it refuses generation {now.generation}: {now.report.error or 'no reason given'}"
-    return f"generation {now.generation} is confirmed, but not every customization is as wanted"
+    return _error(planned, now) or (
+        f"generation {now.generation} is confirmed, but not every customization is as wanted"
+    )
 
 
 def _unbuilt(planned: Sequence[Planned], phase: Phase) -> str | None:
@@ -189,18 +262,23 @@ def _unanswered(now: HostNow) -> str | None:
     return None if now.answered else f"generation {now.generation} is not confirmed yet"
 
 
-def fault(planned: Iterable[Planned], phase: Phase, now: HostNow) -> str | None:
-    """Why an intent on its way up fails on a host, or None.
+def _error(planned: Iterable[Planned], now: HostNow) -> str | None:
+    found = (now.statuses.get(item.id) for item in planned)
+    return next((status.error for status in found if status and status.error), None)
+
+
+def fault(planned: Sequence[Planned], phase: Phase, now: HostNow) -> str | None:
+    """Why a deployment on its way up fails on a host, or None.
 
     A refused generation is the fault of those customizations in it that the host does not have
-    already; other intents on the same host go on.
+    already; other deployments on the same host go on.
     """
-    if phase not in GOING_UP or not now.connected or now.report is None:
+    if phase not in FRAGILE or not now.connected or now.report is None:
         return None
-    for item in planned:
-        for status in now.report.customizations:
-            if status.id == item.id and status.error is not None:
-                return status.error
-        if now.report.refused == now.generation and not as_wanted(item, phase, now.report):
-            return now.report.error or "the host refuses and gives no reason"
-    return None
+    if (error := _error(planned, now)) is not None:
+        return error
+    if now.report.refused != now.generation:
+        return None
+    if all(as_wanted(item, phase, now) for item in planned):
+        return None
+    return now.report.error or "the host refuses and gives no reason"

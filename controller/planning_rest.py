@@ -54,6 +54,8 @@ def planning_router(
             raise Conflict(_refusal(found))
         await policies.set(policy)
         enforce(orchestrator, policies)
+        orchestrator.policy_changed()
+        await orchestrator.saved()
         return PolicyChange(policy=policy, broken=found.broken, changed=found.changed)
 
     return router

@@ -29,6 +29,7 @@ from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
 from controller.rest_http import HttpConnection, LocalConnection
+from controller.rest_operations import operation_routes
 from controller.rest_trust import trust_routes
 from controller.switch_server import SwitchServer
 from controller.trust import Trust
@@ -115,10 +116,12 @@ def make_app(
 
     @app.get("/intents")
     async def intents() -> list[IntentView]:
+        await orchestrator.readable()
         return views.intents()
 
     @app.get("/intents/{name}", responses={404: refusals[404]})
     async def intent(name: str) -> IntentView:
+        await orchestrator.readable()
         return views.intent(name)
 
     @app.put("/intents/{name}", responses={409: refusals[409]})
@@ -126,13 +129,16 @@ def make_app(
         if intent.name != name:
             raise Invalid(f"the intent is named {intent.name!r}, the address says {name!r}")
         response.status_code = 201 if orchestrator.apply(intent) else 200
+        await orchestrator.saved()
         return views.intent(name)
 
     @app.delete("/intents/{name}", status_code=202, responses={404: refusals[404]})
     async def revoke(name: str) -> IntentView:
         orchestrator.revoke(name)
+        await orchestrator.saved()
         return views.intent(name)
 
+    app.include_router(operation_routes(orchestrator, views))
     return app
 
 

@@ -9,10 +9,15 @@ from functools import partial
 
 from controller.build import BuildError
 from controller.build_farm import BuildFarm
+from controller.cib import read_all
+from controller.database import Database
+from controller.errors import Unavailable
 from controller.orchestrator import BuildOrder, Orchestrator
 from controller.phases import Phase
 
 log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.05
 
 TOGETHER = 0.02
 """Seconds in which what happens is settled, and committed, together."""
@@ -24,8 +29,9 @@ RETRY = 1.0
 class Runner:
     """The orchestrator's loop. `wake` is called whenever something happened."""
 
-    def __init__(self, farm: BuildFarm) -> None:
+    def __init__(self, farm: BuildFarm, database: Database) -> None:
         self._farm = farm
+        self._database = database
         self._due = asyncio.Event()
         self._builds: dict[str, asyncio.Task[None]] = {}
 
@@ -38,21 +44,45 @@ class Runner:
         try:
             while True:
                 self._due.clear()
-                await self._wait(self._settle(orchestrator, settled))
+                await self._wait(await self._settle(orchestrator, settled))
         finally:
             for task in self._builds.values():
                 task.cancel()
             await asyncio.gather(*self._builds.values(), return_exceptions=True)
 
-    def _settle(self, orchestrator: Orchestrator, settled: Callable[[], None]) -> float | None:
+    async def _settle(
+        self, orchestrator: Orchestrator, settled: Callable[[], None]
+    ) -> float | None:
         try:
-            delay = orchestrator.settle()
+            done = orchestrator.settle()
+            if done.store is not None:
+                await self._database.submit(done.store)
+            orchestrator.committed()
             settled()
             self._start_builds(orchestrator)
+        except Unavailable as error:
+            log.warning("what happened could not be committed, and is taken back: %s", error)
+            await self._go_back(orchestrator, str(error))
+            return RETRY
         except Exception:
             log.exception("settling failed; the last committed state stays in force")
+            await self._go_back(orchestrator, "the change could not be committed: see the log")
             return RETRY
-        return delay
+        return done.delay
+
+    async def _go_back(self, orchestrator: Orchestrator, reason: str) -> None:
+        """Go on from what the database holds, as soon as it can be read."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                orchestrator.restore(await self._database.read(read_all), reason)
+            except Unavailable as error:
+                orchestrator.failed(reason)
+                log.warning("the last committed state cannot be read yet: %s", error)
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY)
 
     async def _wait(self, delay: float | None) -> None:
         try:

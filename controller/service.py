@@ -27,7 +27,7 @@ from controller.build import Builder
 from controller.build_farm import BuildFarm
 from controller.ca import load_signer
 from controller.challenge_source import ChallengeSource
-from controller.cib import Cib
+from controller.cib import Cib, read_all
 from controller.config import (
     KERNEL_TAP,
     ConfigError,
@@ -84,14 +84,12 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
     Raises ConfigError, IdentityError and OSError where it cannot begin.
     """
     signer = load_signer(state)
-    with (
-        contextlib.closing(Database(state.database_url(config))) as database,
-        contextlib.closing(Cib(database)) as cib,
-    ):
-        artifacts = ArtifactStore(cib, state.artifacts, signer)
+    with contextlib.closing(Database(state.database_url(config))) as database:
+        cib = Cib(await database.read(read_all))
+        artifacts = ArtifactStore(cib, database, state.artifacts, signer)
         builder = Builder(config.modules, KERNEL_TAP, config.build_timeout)
         farm = BuildFarm(builder, artifacts)
-        runner = Runner(farm)
+        runner = Runner(farm, database)
         policies = await PolicyStore.load(database)
         orchestrator = Orchestrator(
             cib,

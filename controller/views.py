@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from controller.api import (
     CustomizationView,
+    DeploymentView,
     EventView,
     HostView,
     IntentHostView,
@@ -13,14 +15,18 @@ from controller.api import (
     MirrorView,
     ModuleView,
 )
-from controller.cib import HostRow, IntentRow
 from controller.errors import Refusal
+from controller.model import Deployment, Host, IntentState
 from controller.orchestrator import Orchestrator
-from controller.phases import DEPLOYED, HostNow, Phase, wanted
+from controller.phases import DEPLOYED, OVER, HostNow, Phase, wanted
 from controller.plan import Planned
 from controller.switch_link import Mirror
 from controller.switch_server import SwitchServer
-from wire.messages import Status
+
+UNCONFIRMED_SHOWN = 32
+
+NOT_CONFIRMED = OVER | {Phase.BUILDING, Phase.DRAIN}
+"""Phases that no host confirms."""
 
 
 class Views:
@@ -32,9 +38,8 @@ class Views:
 
     def hosts(self) -> list[HostView]:
         """Return all hosts in the order of their names."""
-        rows = self._orchestrator.cib.hosts()
-        counts = {host: len(wanted) for host, wanted in self._orchestrator.desired().items()}
-        return [self._host(rows[name], counts[name]) for name in sorted(rows)]
+        hosts = self._orchestrator.cib.hosts()
+        return [self._host(hosts[name]) for name in sorted(hosts)]
 
     def modules(self) -> list[ModuleView]:
         """Return all modules in the order of their names."""
@@ -51,22 +56,22 @@ class Views:
             raise self._orchestrator.unknown(name)
         return self._intent(row)
 
-    def _host(self, row: HostRow, customizations: int) -> HostView:
+    def _host(self, row: Host) -> HostView:
         now = self._orchestrator.now(row.name)
         seen = next(filter(None, map(self._switches.seen, row.addresses)), None)
         return HostView(
             name=row.name,
             connected=now.connected,
-            addresses=row.addresses,
+            addresses=list(row.addresses),
             kernel=row.kernel,
             tap=row.tap,
             tap_error=row.tap_error,
-            targets=row.targets,
+            targets=list(row.targets),
             generation_wanted=row.generation,
             generation_confirmed=now.report.generation if now.report else None,
             error=_refusal(now),
             switch=f"s{seen.dpid} port {seen.port}" if seen else None,
-            customizations=customizations,
+            customizations=len(row.customizations),
         )
 
     def _module(self, name: str) -> ModuleView:
@@ -84,45 +89,54 @@ class Views:
             parameters=manifest.parameters,
         )
 
-    def _intent(self, row: IntentRow) -> IntentView:
-        waiting = self._orchestrator.waiting(row)
-        hosts = []
-        for name, planned in row.by_host().items():
-            now = self._orchestrator.now(name)
-            hosts.append(
-                IntentHostView(
-                    name=name,
-                    connected=now.connected,
-                    generation_wanted=now.generation,
-                    generation_confirmed=now.report.generation if now.report else None,
-                    waiting=waiting.get(name),
-                    error=_refusal(now),
-                    customizations=[_customization(item, row.phase, now) for item in planned],
-                )
-            )
-        history = self._orchestrator.history.of(row.name)
+    def _intent(self, state: IntentState) -> IntentView:
+        waiting = self._orchestrator.waiting(state)
+        hosts: dict[str, IntentHostView] = {}
+        for deployment in state.deployments:
+            for name, planned in deployment.items.items():
+                view = hosts.setdefault(name, self._intent_host(name, waiting))
+                now = self._orchestrator.now(name)
+                view.customizations += [_customization(p, deployment.phase, now) for p in planned]
+        history = self._orchestrator.history.of(state.name)
         return IntentView(
-            name=row.name,
-            phase=row.phase,
-            error=row.error,
+            name=state.name,
+            phase=state.phase,
+            error=state.error,
             waiting=waiting,
-            spec=row.intent,
-            hosts=hosts,
-            mirrors=[self._mirror(mirror, row.phase) for mirror in row.mirrors],
+            spec=state.intent,
+            module=state.module,
+            priority=state.priority,
+            deprecated=state.deprecated,
+            left_out=state.left_out,
+            deployments=[_deployment(deployment) for deployment in state.deployments],
+            hosts=list(hosts.values()),
+            mirrors=[self._mirror(mirror, state) for mirror in state.mirrors],
             history=[EventView(**asdict(event)) for event in history],
         )
 
-    def _mirror(self, mirror: Mirror, phase: Phase) -> MirrorView:
+    def _intent_host(self, name: str, waiting: Mapping[str, str]) -> IntentHostView:
+        now = self._orchestrator.now(name)
+        return IntentHostView(
+            name=name,
+            connected=now.connected,
+            generation_wanted=now.generation,
+            generation_confirmed=now.report.generation if now.report else None,
+            waiting=waiting.get(name),
+            error=_refusal(now),
+            customizations=[],
+        )
+
+    def _mirror(self, mirror: Mirror, state: IntentState) -> MirrorView:
         view = MirrorView(
             **mirror.model_dump(),
-            state="not wanted yet" if phase == Phase.BUILDING else "unknown",
+            state="not wanted yet" if state.phase == Phase.BUILDING else "unknown",
             reason="",
             switch=None,
             switch_port=None,
             packets=0,
             bytes=0,
         )
-        if phase not in DEPLOYED:
+        if not any(one.phase in DEPLOYED for one in state.deployments):
             return view
         status = self._switches.mirror(mirror.id)
         if status is None:
@@ -143,7 +157,7 @@ class Views:
 
 def _customization(planned: Planned, phase: Phase, now: HostNow) -> CustomizationView:
     want = wanted(planned, phase)
-    actual = _status(planned, now)
+    actual = now.statuses.get(planned.id)
     return CustomizationView(
         id=planned.id,
         side=planned.side,
@@ -163,9 +177,19 @@ def _customization(planned: Planned, phase: Phase, now: HostNow) -> Customizatio
     )
 
 
-def _status(planned: Planned, now: HostNow) -> Status | None:
-    statuses = now.report.customizations if now.report else []
-    return next((status for status in statuses if status.id == planned.id), None)
+def _deployment(deployment: Deployment) -> DeploymentView:
+    waits = set() if deployment.phase in NOT_CONFIRMED else deployment.unconfirmed
+    return DeploymentView(
+        number=deployment.number,
+        kind=deployment.kind,
+        succession=deployment.succession,
+        module=deployment.module,
+        parameters=deployment.parameters,
+        phase=deployment.phase,
+        error=deployment.error,
+        hosts=len(deployment.items),
+        unconfirmed=sorted(waits)[:UNCONFIRMED_SHOWN],
+    )
 
 
 def _refusal(now: HostNow) -> str | None:

@@ -117,8 +117,8 @@ class Customization(Message):
     """The artifact to run."""
     target: Target
     match: Match
-    priority: Annotated[int, Field(ge=0, le=65535)] = 100
-    """Lowest first."""
+    priority: Annotated[int, Field(ge=0, lt=2**20)] = 100
+    """Lowest first; an intent's priority, and the order of its deployments below that."""
     parameters: Annotated[bytes, Field(max_length=MAX_PARAMETERS)] = b""
     """Packed as `wire.manifest.pack_parameters` says."""
     receive: bool

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from controller import ca
-from controller.cib import Cib
+from controller.cib import Cib, read_all
 from controller.config import NcoConfig, StateFolder
 from controller.database import Database
 from wire.artifact import verified
@@ -335,13 +335,16 @@ def network(folder: Path, *names: str) -> Iterator[Network]:
 
 
 @contextlib.contextmanager
-def opened_cib(path: Path) -> Iterator[Cib]:
-    """Open the CIB in a file."""
-    with (
-        contextlib.closing(Database(f"sqlite:///{path}")) as database,
-        contextlib.closing(Cib(database)) as cib,
-    ):
-        yield cib
+def opened(path: Path) -> Iterator[tuple[Cib, Database]]:
+    """Open the database in a file, and load the CIB from it."""
+    with contextlib.closing(Database(f"sqlite:///{path}")) as database:
+        yield Cib(database.read(read_all).result()), database
+
+
+def commit(cib: Cib, database: Database) -> None:
+    """Have what was changed stored."""
+    if (change := cib.take_changes()) is not None:
+        database.submit(change).result()
 
 
 def intent(name: str = "tag", **changes: Any) -> dict[str, Any]:  # noqa: ANN401

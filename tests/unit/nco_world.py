@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controller.artifacts import ArtifactStore
-from controller.cib import Cib
+from controller.cib import Cib, read_all
 from controller.database import Database
 from controller.history import History
 from controller.intent import Intent
@@ -37,6 +39,9 @@ class Host:
     inbox: list[Desired] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
     connected: bool = False
+    address: str = ""
+    gone: bool = False
+    """Whether its agent never comes by itself."""
     kernel: str = "6.1.0"
     targets: list[Target] = field(default_factory=lambda: ["bpf"])
 
@@ -55,7 +60,7 @@ class Host:
             kernel=self.kernel,
             tap="bpf",
             targets=self.targets,
-            addresses=[HOSTS[self.name]],
+            addresses=[self.address or HOSTS[self.name]],
             generation=self.generation,
         )
 
@@ -65,10 +70,24 @@ class Host:
             refused=refused,
             error="it does not fit" if refused is not None else None,
             customizations=[
-                Status(id=c.id, module=c.module, digest=c.digest, receive=c.receive, send=c.send)
+                Status(
+                    id=c.id,
+                    module=c.module,
+                    digest=c.digest,
+                    receive=c.receive,
+                    send=c.send,
+                    active=c.active,
+                    deprecated=c.deprecated,
+                )
                 for c in self.applied.values()
             ],
         )
+
+
+class Checked(Protocol):
+    """What must be so at every moment."""
+
+    def check(self) -> None: ...
 
 
 class World:
@@ -77,6 +96,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 0.0
+        self.set_forward = 0.0
+        """What somebody did to the clock on the wall."""
         self.hosts = {name: Host(name) for name in HOSTS}
         make_module(folder / "modules")
         (folder / "artifacts").mkdir()
@@ -84,9 +105,9 @@ class World:
 
     def start(self) -> None:
         self.database = Database(f"sqlite:///{self.folder}/nco.db")
-        self.cib = Cib(self.database)
+        self.cib = Cib(self.database.read(read_all).result())
         signer = Ed25519PrivateKey.generate()
-        self.artifacts = ArtifactStore(self.cib, self.folder / "artifacts", signer)
+        self.artifacts = ArtifactStore(self.cib, self.database, self.folder / "artifacts", signer)
         self.nco = Orchestrator(
             self.cib,
             ModuleLibrary(self.folder / "modules"),
@@ -95,6 +116,7 @@ class World:
             control=("10.10.0.5", 4545),
             linger=LINGER,
             clock=lambda: self.now,
+            wall=lambda: self.now + self.set_forward,
             changed=lambda: None,
         )
 
@@ -107,8 +129,10 @@ class World:
         self.start()
 
     def close(self) -> None:
-        self.cib.close()
         self.database.close()
+
+    def add_host(self, name: str, address: str) -> None:
+        self.hosts[name] = Host(name, address=address)
 
     def connect(self, name: str) -> None:
         host = self.hosts[name]
@@ -138,13 +162,29 @@ class World:
             for platform in order.platforms:
                 code = f"code for {platform}".encode()
                 artifact = Artifact(order.module, "1.0.0", platform.target, code, platform.kernel)
-                digests[platform] = self.artifacts.put(f"key of {platform}", artifact)
+                key = f"key of {order.module} for {platform}"
+                digests[platform] = asyncio.run(self.artifacts.put(key, artifact))
             self.nco.built(order, digests)
 
     def settle(self) -> None:
-        self.nco.settle()
+        settled = self.nco.settle()
+        if settled.store is not None:
+            self.database.submit(settled.store).result()
+        self.nco.committed()
 
-    def run_down(self, safety: Safety | None = None) -> None:
+    def saver(self) -> asyncio.Future[None]:
+        """Return what a caller waits for who changed something."""
+        loop = asyncio.new_event_loop()
+        saver: asyncio.Future[None] = loop.create_future()
+        self.nco._savers.append(saver)
+        loop.close()
+        return saver
+
+    def restore(self, reason: str) -> None:
+        """Do what is done after a commit that failed."""
+        self.nco.restore(self.database.read(read_all).result(), reason)
+
+    def run_down(self, safety: Checked | None = None) -> None:
         """Let everyone be well and wait, until nothing happens any more."""
         quiet = 0
         while quiet < 2:
@@ -152,7 +192,7 @@ class World:
             self.build()
             self.settle()
             for name, host in self.hosts.items():
-                if not host.connected:
+                if not host.connected and not host.gone:
                     self.connect(name)
                 while host.inbox:
                     self.answer(name)
@@ -163,7 +203,7 @@ class World:
 
     def _picture(self) -> object:
         """Return all that changes while anything happens; a drain or a refusal takes a round."""
-        phases = [(row.name, row.phase) for row in self.cib.intents()]
+        phases = [(one.uid, one.phase) for state in self.cib.intents() for one in state.deployments]
         return phases, [(host.connected, host.generation) for host in self.hosts.values()]
 
     def phase(self, name: str) -> Phase | None:

@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controller.artifacts import ArtifactStore
 from controller.build import MAX_OBJECT, Builder, BuildError
-from controller.cib import Cib
 from controller.config import KERNEL_TAP
 from controller.plan import Platform
-from tests.unit.nco_kit import make_module, opened_cib
+from tests.unit.nco_kit import make_module, opened
 from wire.artifact import Artifact, ArtifactError, verified
 
 SOURCE = "#include <l45/mine.h>\nint idle(int x) { return x + MINE; }\nchar file[] = __FILE__;\n"
@@ -110,23 +109,28 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         compiled(make_builder(tmp_path))
 
 
+SIGNER = Ed25519PrivateKey.generate()
+
+
 @pytest.fixture
-def cib(tmp_path: Path) -> Iterator[Cib]:
-    with opened_cib(tmp_path / "nco.db") as cib:
-        yield cib
+def store(tmp_path: Path) -> Iterator[ArtifactStore]:
+    with opened(tmp_path / "nco.db") as (cib, database):
+        yield ArtifactStore(cib, database, tmp_path, SIGNER)
 
 
-def test_artifacts_are_kept_and_signed(tmp_path: Path, cib: Cib) -> None:
-    signer = Ed25519PrivateKey.generate()
-    store = ArtifactStore(cib, tmp_path, signer)
+def put(store: ArtifactStore, key: str, artifact: Artifact) -> str:
+    return asyncio.run(store.put(key, artifact))
+
+
+def test_artifacts_are_kept_and_signed(store: ArtifactStore) -> None:
     artifact = Artifact("idle", "1.0.0", "bpf", b"code")
     assert store.built("key") is None
-    digest = store.put("key", artifact)
-    assert store.put("other key", artifact) == digest, "two builds may give the same"
+    digest = put(store, "key", artifact)
+    assert put(store, "other key", artifact) == digest, "two builds may give the same"
     assert store.built("key") == store.built("other key") == digest
     message = store.message(digest)
     assert message is not None
-    assert verified(message, signer.public_key()) == artifact
+    assert verified(message, SIGNER.public_key()) == artifact
     with pytest.raises(ArtifactError):
         verified(message, Ed25519PrivateKey.generate().public_key())
     assert store.message("0" * 64) is None
@@ -134,10 +138,9 @@ def test_artifacts_are_kept_and_signed(tmp_path: Path, cib: Cib) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"other code"])
 def test_a_damaged_artifact_is_built_again_and_never_handed_out(
-    tmp_path: Path, cib: Cib, content: bytes | None
+    tmp_path: Path, store: ArtifactStore, content: bytes | None
 ) -> None:
-    store = ArtifactStore(cib, tmp_path, Ed25519PrivateKey.generate())
-    digest = store.put("key", Artifact("idle", "1.0.0", "bpf", b"code"))
+    digest = put(store, "key", Artifact("idle", "1.0.0", "bpf", b"code"))
     (file,) = tmp_path.glob("*.o")
     if content is None:
         file.unlink()
@@ -145,3 +148,16 @@ def test_a_damaged_artifact_is_built_again_and_never_handed_out(
         file.write_bytes(content)
     assert store.built("key") is None
     assert store.message(digest) is None
+
+
+def test_artifacts_are_there_after_a_restart(tmp_path: Path) -> None:
+    with opened(tmp_path / "nco.db") as (cib, database):
+        digest = put(
+            ArtifactStore(cib, database, tmp_path, SIGNER),
+            "key",
+            Artifact("idle", "1.0.0", "bpf", b"code"),
+        )
+    with opened(tmp_path / "nco.db") as (cib, database):
+        store = ArtifactStore(cib, database, tmp_path, SIGNER)
+        assert store.built("key") == digest
+        assert store.message(digest) is not None

@@ -57,7 +57,7 @@ class Store(dict[str, str]):
     def built(self, key: str) -> str | None:
         return self.get(key)
 
-    def put(self, key: str, artifact: Artifact) -> str:
+    async def put(self, key: str, artifact: Artifact) -> str:
         self[key] = artifact.digest
         return artifact.digest
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from controller.cib import Cib, HostRow
+from controller.cib import Cib
+from controller.database import Database
 from controller.intent import Intent
+from controller.membership import new_deployment
+from controller.model import IntentState
 from controller.phases import Phase
 from controller.plan import Plan, make_plan
-from tests.unit.nco_kit import intent, make_module, opened_cib
+from tests.unit.nco_kit import commit, intent, make_module, opened
 from wire.manifest import load
 from wire.messages import Hello
 
@@ -22,89 +23,138 @@ UID = uuid.UUID(int=7)
 
 
 def add_hosts(cib: Cib) -> None:
-    with cib.writing() as session:
-        for name, address in (("h1", "10.10.0.1"), ("dns", "10.10.0.3")):
-            row = HostRow(name=name, generation=5, desired="x")
-            row.describe(
-                Hello(host=name, boot_id="b", kernel="k", targets=["bpf"], addresses=[address])
-            )
-            session.add(row)
+    for name, address in (("h1", "10.10.0.1"), ("dns", "10.10.0.3")):
+        host = cib.add_host(name)
+        host.describe(
+            Hello(host=name, boot_id="b", kernel="k", targets=["bpf"], addresses=[address])
+        )
+        host.generation, host.desired = 5, "x"
+        cib.note_host(host)
 
 
 def plan_for(cib: Cib, folder: Path, wanted: Intent) -> Plan:
     make_module(folder)
     manifest = load(folder / "idle" / "manifest.toml")
-    return make_plan(wanted, manifest, {n: r.facts() for n, r in cib.hosts().items()}, UID)
+    return make_plan(wanted, manifest, {n: h.facts() for n, h in cib.hosts().items()}, UID)
+
+
+def add_intent(cib: Cib, folder: Path, wanted: Intent) -> IntentState:
+    plan = plan_for(cib, folder, wanted)
+    state = IntentState(wanted.name, wanted, list(plan.mirrors))
+    first = new_deployment(state, UID, "first")
+    first.fill(plan.customizations)
+    cib.add_intent(state)
+    cib.add_deployment(state, first)
+    return state
 
 
 def test_everything_is_there_again(tmp_path: Path) -> None:
     wanted = Intent.model_validate(intent(middlebox={"host": "h1"}, parameters={}))
-    with opened_cib(tmp_path / "nco.db") as cib:
+    with opened(tmp_path / "nco.db") as (cib, database):
         add_hosts(cib)
-        plan = plan_for(cib, tmp_path, wanted)
-        cib.add_intent(wanted, plan, UID.hex)
-        with cib.writing():
-            row = cib.intent("tag")
-            assert row is not None
-            row.go(Phase.RECEIVE)
-            cib.hosts()["h1"].generation = 6
-            cib.steering().generation = 3
-    with opened_cib(tmp_path / "nco.db") as cib:
-        row = cib.intent("tag")
-        assert row is not None
-        assert row.phase == Phase.RECEIVE
-        assert row.intent == wanted
-        assert tuple(row.mirrors) == plan.mirrors
-        stored = [customization.planned() for customization in row.customizations]
-        assert tuple(stored) == plan.customizations
+        state = add_intent(cib, tmp_path, wanted)
+        commit(cib, database)
+        (first,) = state.deployments
+        first.phase = Phase.RECEIVE
+        cib.note_deployment(first)
+        state.left_out = {"h9": "gone"}
+        cib.note_intent(state)
+        cib.hosts()["h1"].generation = 6
+        cib.note_number(cib.hosts()["h1"])
+        cib.number_steering("something")
+        commit(cib, database)
+        assert cib.take_changes() is None
+    with opened(tmp_path / "nco.db") as (cib, _):
+        again = cib.intent("tag")
+        assert again is not None
+        assert (again.phase, again.intent, again.left_out) == (
+            Phase.RECEIVE,
+            wanted,
+            {"h9": "gone"},
+        )
+        assert again.mirrors == state.mirrors
+        (stored,) = again.deployments
+        assert list(stored.planned()) == list(first.planned())
+        assert stored.unbuilt == first.unbuilt
         assert {name: host.generation for name, host in cib.hosts().items()} == {"h1": 6, "dns": 5}
         assert cib.hosts()["h1"].facts().addresses == ("10.10.0.1",)
-        assert cib.steering().generation == 3
+        assert list(cib.hosts()["dns"].deployments.values()) == [stored]
+        assert cib.steering().generation == 1
 
 
-def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:
-    with opened_cib(tmp_path / "nco.db") as cib, cib.writing() as session:
+def test_what_changes_after_it_was_taken_is_not_in_a_commit(tmp_path: Path) -> None:
+    with opened(tmp_path / "nco.db") as (cib, database):
         add_hosts(cib)
+        change = cib.take_changes()
+        assert change is not None
         cib.hosts()["h1"].generation = 99
-        session.flush()
-        with closing(sqlite3.connect(tmp_path / "nco.db")) as other:
-            seen = other.execute("SELECT generation FROM host WHERE name = 'h1'").fetchone()
-            assert seen == (5,)
+        database.submit(change).result()
+    with opened(tmp_path / "nco.db") as (cib, _):
+        assert cib.hosts()["h1"].generation == 5
+
+
+def test_customizations_move_between_deployments(tmp_path: Path) -> None:
+    with opened(tmp_path / "nco.db") as (cib, database):
+        add_hosts(cib)
+        state = add_intent(cib, tmp_path, Intent.model_validate(intent()))
+        commit(cib, database)
+        (first,) = state.deployments
+        everything = {item.id for item in first.planned()}
+        left = new_deployment(state, uuid.UUID(int=8), "left", first, Phase.REMOVE)
+        left.fill(cib.take_items(first, everything))
+        cib.add_deployment(state, left)
+        cib.drop_deployment(state, first)
+        commit(cib, database)
+    with opened(tmp_path / "nco.db") as (cib, _):
+        again = cib.intent("tag")
+        assert again is not None
+        assert [one.kind for one in again.deployments] == ["left"]
+        assert {item.id for item in again.deployments[0].planned()} == everything
+        assert set(cib.hosts()["h1"].deployments) == {uuid.UUID(int=8).hex}
+
+
+def durability(database: Database) -> dict[str, object]:
+    names = ("journal_mode", "synchronous", "foreign_keys")
+    return database.read(
+        lambda session: {
+            name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in names
+        }
+    ).result()
 
 
 def test_it_is_a_durable_database(tmp_path: Path) -> None:
-    with opened_cib(tmp_path / "nco.db") as cib, cib.writing() as session:
-        connection = session.connection()
-        pragmas = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
+    with opened(tmp_path / "nco.db") as (_, database):
+        assert durability(database) == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "foreign_keys": 1,
         }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
 def test_an_intent_of_unknown_hosts_cannot_be_stored(tmp_path: Path) -> None:
-    wanted = Intent.model_validate(intent())
-    with opened_cib(tmp_path / "a.db") as cib:
+    with opened(tmp_path / "nco.db") as (cib, database):
         add_hosts(cib)
-        plan = plan_for(cib, tmp_path, wanted)
-    with opened_cib(tmp_path / "b.db") as empty:
+        add_intent(cib, tmp_path, Intent.model_validate(intent()))
+        for host in cib.hosts().values():
+            host.stored = True
+        change = cib.take_changes()
+        assert change is not None
         with pytest.raises(IntegrityError):
-            empty.add_intent(wanted, plan, UID.hex)
-        assert empty.intents() == []
+            database.submit(change).result()
+    with opened(tmp_path / "nco.db") as (cib, _):
+        assert cib.intents() == []
 
 
 def test_an_intent_that_is_not_over_cannot_be_replaced(tmp_path: Path) -> None:
     wanted = Intent.model_validate(intent())
-    with opened_cib(tmp_path / "nco.db") as cib:
+    with opened(tmp_path / "nco.db") as (cib, database):
         add_hosts(cib)
-        plan = plan_for(cib, tmp_path, wanted)
-        cib.add_intent(wanted, plan, UID.hex)
+        state = add_intent(cib, tmp_path, wanted)
+        commit(cib, database)
         with pytest.raises(ValueError, match="phase building"):
-            cib.add_intent(wanted, plan, UID.hex)
-        with cib.writing():
-            row = cib.intent("tag")
-            assert row is not None
-            row.go(Phase.GONE)
-        cib.add_intent(wanted, plan, UID.hex)
-        cib.forget_gone()
+            add_intent(cib, tmp_path, wanted)
+        state.deployments[0].phase = Phase.FAILED
+        add_intent(cib, tmp_path, wanted)
+        commit(cib, database)
         assert len(cib.intents()) == 1

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller import plan
-from controller.errors import Conflict, NotFound
+from controller.cib import GONE_KEPT
+from controller.errors import Conflict, NotFound, Unavailable
 from controller.intent import Intent
-from controller.orchestrator import GONE_KEPT
 from controller.phases import TRANSITIONS, Phase, PhaseError, checked
 from tests.unit.nco_kit import intent
 from tests.unit.nco_world import HOSTS, INTENTS, LINGER, Host, Safety, World
@@ -320,20 +320,22 @@ def test_the_table_of_transitions_is_closed() -> None:
         checked(Phase.RECEIVE, Phase.ACTIVE)
 
 
-def cut_short(world: World) -> None:
-    with world.cib.writing():
-        row = world.cib.intent("one")
-        assert row is not None
-        row.go(Phase.RECEIVE)
-        raise RuntimeError("power cut")
-
-
-def test_a_failed_transaction_leaves_everything_as_it_was(world: World) -> None:
+def test_what_could_not_be_committed_was_never_so(world: World) -> None:
     world.nco.apply(INTENTS["one"])
-    before = world.phase("one")
-    with pytest.raises(RuntimeError, match="power cut"):
-        cut_short(world)
-    assert world.phase("one") == before
+    world.settle()
+    world.build()
+    world.nco.apply(INTENTS["two"])
+    saver = world.saver()
+    before = [len(host.inbox) for host in world.hosts.values()]
+    world.nco.settle()
+    assert world.phase("one") == Phase.RECEIVE
+    assert before == [len(host.inbox) for host in world.hosts.values()], "nobody was told"
+    world.restore("the disk is full")
+    assert world.phase("one") == Phase.BUILDING
+    assert world.phase("two") is None
+    with pytest.raises(Unavailable, match="the disk is full"):
+        saver.result()
+    assert world.nco.history.of("two") == []
     world.run_down()
     assert world.phase("one") == Phase.ACTIVE
 

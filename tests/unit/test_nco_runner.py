@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,13 +17,15 @@ from controller.build import Builder
 from controller.build_farm import BuildFarm
 from controller.cib import Cib
 from controller.config import KERNEL_TAP
+from controller.database import Database
+from controller.errors import Unavailable
 from controller.history import History
 from controller.intent import Intent
 from controller.modules import ModuleLibrary
-from controller.orchestrator import BuildOrder, Orchestrator
+from controller.orchestrator import BuildOrder, Orchestrator, Settled
 from controller.phases import Phase
 from controller.plan import Platform
-from tests.unit.nco_kit import intent, make_module, opened_cib
+from tests.unit.nco_kit import intent, make_module, opened
 from wire.messages import Hello, NcoMessage
 
 
@@ -35,13 +40,14 @@ class Deaf:
 
 
 class Failing(Orchestrator):
-    """Cannot write the first time it settles, looks for builds, and hears of one."""
+    """Fails the first time it settles, looks for builds, and hears of one, once it may."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        self.failed: set[str] = set()
+        self.may_fail = False
+        self.faults: set[str] = set()
         super().__init__(*args, **kwargs)  # type: ignore[arg-type] # as they are
 
-    def settle(self) -> float | None:
+    def settle(self) -> Settled:
         self._fail("settle")
         return super().settle()
 
@@ -49,57 +55,114 @@ class Failing(Orchestrator):
         self._fail("to_build")
         return super().to_build()
 
-    def built(self, order: BuildOrder, digests: dict[Platform, str]) -> None:
+    def built(self, order: BuildOrder, digests: Mapping[Platform, str]) -> None:
         self._fail("built")
         super().built(order, digests)
 
     def _fail(self, what: str) -> None:
-        if what not in self.failed:
-            self.failed.add(what)
-            raise OSError("the disk is full")
+        if self.may_fail and what not in self.faults:
+            self.faults.add(what)
+            raise OSError("no luck")
 
 
-def make_orchestrator(folder: Path, cib: Cib, artifacts: ArtifactStore) -> Failing:
-    orchestrator = Failing(
-        cib,
-        ModuleLibrary(folder / "modules"),
-        artifacts,
-        History(lambda: 0.0),
-        control=("10.10.0.5", 4545),
-        linger=0,
-        clock=lambda: 0.0,
-        changed=lambda: None,
-    )
-    for name, address in (("h1", "10.10.0.1"), ("dns", "10.10.0.3")):
-        hello = Hello(host=name, boot_id="b", kernel="k", targets=["bpf"], addresses=[address])
-        orchestrator.connected(Deaf(), hello)
-    orchestrator.apply(Intent.model_validate(intent()))
-    return orchestrator
+class Setting:
+    """An orchestrator with two hosts, and its loop."""
+
+    def __init__(self, folder: Path, cib: Cib, database: Database) -> None:
+        artifacts = ArtifactStore(cib, database, folder / "artifacts", Ed25519PrivateKey.generate())
+        builder = Builder(folder / "modules", KERNEL_TAP, 60)
+        self.runner = runner.Runner(BuildFarm(builder, artifacts), database)
+        self.nco = Failing(
+            cib,
+            ModuleLibrary(folder / "modules"),
+            artifacts,
+            History(lambda: 0.0),
+            control=("10.10.0.5", 4545),
+            linger=0,
+            clock=lambda: 0.0,
+            changed=self.runner.wake,
+        )
+        for name, address in (("h1", "10.10.0.1"), ("dns", "10.10.0.3")):
+            hello = Hello(host=name, boot_id="b", kernel="k", targets=["bpf"], addresses=[address])
+            self.nco.connected(Deaf(), hello)
+
+    async def apply(self, name: str = "tag", **changes: object) -> None:
+        self.nco.apply(Intent.model_validate(intent(name, **changes)))
+        await self.nco.saved()
+
+    def phase(self, name: str = "tag") -> Phase | None:
+        state = self.nco.cib.intent(name)
+        return state.phase if state else None
 
 
-def test_what_could_not_be_written_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def reached(setting: Setting, phase: Phase) -> None:
+    for _ in range(3000):
+        if setting.phase() == phase:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{phase} was not reached")
+
+
+def run(folder: Path, test: Callable[[Setting, Database], Awaitable[None]]) -> None:
+    """Run a test beside the orchestrator's loop."""
+    make_module(folder / "modules")
+    (folder / "artifacts").mkdir(exist_ok=True)
+
+    async def both() -> None:
+        with opened(folder / "nco.db") as (cib, database):
+            setting = Setting(folder, cib, database)
+            loop = asyncio.create_task(setting.runner.run(setting.nco, settled=lambda: None))
+            try:
+                await test(setting, database)
+                assert not loop.done()
+            finally:
+                loop.cancel()
+                await asyncio.gather(loop, return_exceptions=True)
+
+    asyncio.run(both())
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "RETRY", 0.01)
-    make_module(tmp_path / "modules")
-    (tmp_path / "artifacts").mkdir()
+    monkeypatch.setattr("controller.database_engine.PATIENCE", 0.1)
 
-    async def until_built(cib: Cib) -> None:
-        store = ArtifactStore(cib, tmp_path / "artifacts", Ed25519PrivateKey.generate())
-        orchestrator = make_orchestrator(tmp_path, cib, store)
-        loop = runner.Runner(BuildFarm(Builder(tmp_path / "modules", KERNEL_TAP, 60), store))
-        task = asyncio.create_task(loop.run(orchestrator, settled=lambda: None))
-        row = cib.intent("tag")
-        assert row is not None
-        for _ in range(3000):
-            if row.phase != Phase.BUILDING:
-                break
-            await asyncio.sleep(0.01)
-        assert not task.done()
-        task.cancel()
-        assert row.phase == Phase.RECEIVE
-        assert orchestrator.failed == {"settle", "to_build", "built"}
 
-    with opened_cib(tmp_path / "nco.db") as cib:
-        asyncio.run(until_built(cib))
-    assert "the disk is full" in caplog.text
+def test_what_failed_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(setting: Setting, _: Database) -> None:
+        await setting.apply()
+        setting.nco.may_fail = True
+        setting.runner.wake()
+        await reached(setting, Phase.RECEIVE)
+        assert setting.nco.faults == {"settle", "to_build", "built"}
+
+    run(tmp_path, test)
+    assert "no luck" in caplog.text
+
+
+def test_a_caller_is_answered_after_the_commit_or_told_why_not(tmp_path: Path) -> None:
+    """While the file is locked nothing is promised; the loop goes on, and later it works."""
+
+    async def test(setting: Setting, _: Database) -> None:
+        await setting.apply("first", port=5353)
+        with closing(sqlite3.connect(tmp_path / "nco.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="locked"):
+                await setting.apply()
+            assert setting.phase() is None
+            assert setting.phase("first") is not None
+        await setting.apply()
+        assert setting.phase() is not None
+
+    run(tmp_path, test)
+
+
+def test_what_was_answered_is_there_after_a_kill(tmp_path: Path) -> None:
+    async def apply(setting: Setting, _: Database) -> None:
+        await setting.apply()
+
+    async def look(setting: Setting, _: Database) -> None:
+        assert setting.phase() is not None
+
+    run(tmp_path, apply)
+    run(tmp_path, look)

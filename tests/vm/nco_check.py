@@ -84,12 +84,10 @@ def initialised(folder: Path) -> StateFolder:
     key = asyncio.run(builder.key("stream_tag", Platform("kmod", RELEASE)))
     code = (BUILT / "l45_stream_tag.ko").read_bytes()
     version = builder.manifest("stream_tag").version
-    with (
-        closing(Database(f"sqlite:///{state.database}")) as database,
-        closing(Cib(database)) as cib,
-    ):
-        store = ArtifactStore(cib, state.artifacts, ca.load_signer(state))
-        store.put(key, Artifact("stream_tag", version, "kmod", code, RELEASE))
+    artifact = Artifact("stream_tag", version, "kmod", code, RELEASE)
+    with closing(Database(f"sqlite:///{state.database}")) as database:
+        store = ArtifactStore(Cib(), database, state.artifacts, ca.load_signer(state))
+        asyncio.run(store.put(key, artifact))
     return state
 
 

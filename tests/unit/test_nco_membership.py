@@ -1,0 +1,311 @@
+"""Hosts come and go while an intent is up: each goes up, or down, by itself, in order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.errors import Conflict, NotFound, Refusal
+from controller.intent import Intent
+from controller.model import IntentState
+from controller.phases import Phase
+from tests.unit.nco_kit import intent, make_module
+from tests.unit.nco_world import LINGER, World
+
+BY_LABEL = intent(
+    "one", client=[{"label": "role=client"}], server=[{"label": "role=server"}], port=53
+)
+SERVERS = {"dns": "10.10.0.3", "dns2": "10.10.0.4"}
+CLIENTS = ("h1", "h2")
+
+
+class Understood:
+    """Checks that what a client sends to a server, that server understands, or lingers."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sent: dict[tuple[str, str], float] = {}
+
+    def check(self) -> None:
+        for name in CLIENTS:
+            for one in self._world.hosts[name].applied.values():
+                for server, address in SERVERS.items():
+                    if one.send and str(one.match.remote) == f"{address}/32":
+                        self._sent[server, one.module] = self._world.now
+        for (server, module), at in self._sent.items():
+            there = self._world.hosts[server].applied.values()
+            lingered = self._world.now >= at + LINGER
+            assert lingered or any(c.receive and c.module == module for c in there), server
+
+
+def labelled(folder: Path, labels: dict[str, str]) -> World:
+    for number, module in enumerate(("idle", "other")):
+        make_module(folder / "modules", module)
+        manifest = folder / "modules" / module / "manifest.toml"
+        manifest.write_text(manifest.read_text().replace("0x58544147", f"0x5854000{number}"))
+    world = World(folder)
+    world.add_host("dns2", SERVERS["dns2"])
+    world.run_down()
+    for name, label in labels.items():
+        world.nco.label_host(name, {label}, set())
+    world.nco.apply(Intent.model_validate(BY_LABEL))
+    world.run_down()
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return labelled(tmp_path, {"h1": "role=client", "dns": "role=server"})
+
+
+def the(world: World) -> IntentState:
+    state = world.cib.intent("one")
+    assert state is not None
+    return state
+
+
+def sends_to(world: World, client: str) -> set[str]:
+    return {str(c.match.remote)[:-3] for c in world.hosts[client].applied.values() if c.send}
+
+
+def later(world: World, safety: Understood | None = None) -> None:
+    world.now += 2
+    world.run_down(safety)
+
+
+def test_who_gets_the_label_joins_and_who_loses_it_leaves(world: World) -> None:
+    safety = Understood(world)
+    assert sends_to(world, "h1") == {SERVERS["dns"]}
+    world.nco.label_host("h2", {"role=client"}, set())
+    later(world, safety)
+    assert sends_to(world, "h2") == {SERVERS["dns"]}
+    world.nco.label_host("dns2", {"role=server"}, set())
+    later(world, safety)
+    assert sends_to(world, "h1") == sends_to(world, "h2") == set(SERVERS.values())
+    world.kill()
+    later(world, safety)
+    world.nco.label_host("dns", set(), {"role=server"})
+    later(world, safety)
+    assert sends_to(world, "h1") == sends_to(world, "h2") == {SERVERS["dns2"]}
+    assert not world.hosts["dns"].applied
+    assert the(world).phase == Phase.ACTIVE
+    world.nco.revoke("one")
+    later(world, safety)
+    assert not any(host.applied for host in world.hosts.values())
+
+
+def test_a_host_that_joins_and_refuses_stays_away_alone(world: World) -> None:
+    world.nco.label_host("h2", {"role=client"}, set())
+    world.now += 2
+    world.settle()
+    world.build()
+    world.settle()
+    world.answer("h2", refuse=True)
+    later(world)
+    state = the(world)
+    assert state.phase == Phase.ACTIVE
+    assert state.left_out == {"h2": "it does not fit"}
+    assert state.error == "host h2: it does not fit"
+    assert sends_to(world, "h1") == {SERVERS["dns"]}
+    assert not world.hosts["h2"].applied
+    world.nco.admit("one", "h2")
+    later(world)
+    assert sends_to(world, "h2") == {SERVERS["dns"]}
+    assert the(world).error is None
+
+
+def test_an_active_intent_survives_who_refuses_later(world: World) -> None:
+    host = world.hosts["h1"]
+    broken = {
+        "customizations": [
+            status.model_copy(update={"error": "the kernel forgot it"})
+            for status in host.report().customizations
+        ]
+    }
+    world.nco.reported("h1", host, host.report().model_copy(update=broken))
+    world.settle()
+    assert the(world).phase == Phase.ACTIVE
+    assert world.nco.waiting(the(world)) == {"h1": "the kernel forgot it"}
+    world.nco.reported("h1", host, host.report())
+    world.settle()
+    assert world.nco.waiting(the(world)) == {}
+
+
+def test_a_forgotten_host_is_waited_for_by_nobody(world: World) -> None:
+    world.nco.label_host("dns2", {"role=server"}, set())
+    later(world)
+    with pytest.raises(Conflict, match="is connected: stop it first"):
+        world.nco.forget_host("dns2")
+    world.disconnect("dns2")
+    world.nco.forget_host("dns2")
+    world.settle()
+    world.hosts["dns2"].gone = True
+    later(world)
+    assert world.cib.host("dns2") is None
+    assert sends_to(world, "h1") == {SERVERS["dns"]}
+    assert the(world).phase == Phase.ACTIVE
+    world.kill()
+    later(world)
+    assert world.cib.host("dns2") is None
+    with pytest.raises(NotFound, match="no host 'dns2'"):
+        world.nco.forget_host("dns2")
+    world.hosts["dns2"].gone = False
+    later(world)
+    assert not world.hosts["dns2"].applied, "it came back without its label"
+
+
+def test_an_intent_waits_for_a_named_host_until_that_is_forgotten(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run_down()
+    world.nco.apply(Intent.model_validate(intent("one", client=[{"host": "h1"}, {"host": "h2"}])))
+    world.disconnect("h2")
+    world.hosts["h2"].gone = True
+    world.run_down()
+    assert the(world).phase == Phase.RECEIVE
+    world.nco.forget_host("h2")
+    later(world)
+    assert the(world).phase == Phase.ACTIVE
+    world.hosts["h2"].gone = False
+    later(world)
+    assert sends_to(world, "h2") == {SERVERS["dns"]}, "it was named, and is back"
+
+
+def test_a_failed_challenge_revokes_on_both_ends(world: World) -> None:
+    world.nco.label_host("dns2", {"role=server"}, set())
+    later(world)
+    safety = Understood(world)
+    (item,) = world.hosts["dns"].applied
+    world.nco.challenge_failed("dns", item, "no answer")
+    later(world, safety)
+    assert sends_to(world, "h1") == {SERVERS["dns2"]}
+    assert not world.hosts["dns"].applied
+    assert the(world).left_out == {"dns": "challenge failed: no answer"}
+    world.nco.challenge_failed("dns", item, "again")
+    world.nco.challenge_failed("nobody", item, "again")
+
+
+def test_where_one_side_is_lost_the_intent_goes(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run_down()
+    world.nco.apply(Intent.model_validate(intent("one")))
+    world.run_down()
+    (item,) = world.hosts["dns"].applied
+    world.nco.challenge_failed("dns", item, "no answer")
+    world.run_down()
+    state = the(world)
+    assert (state.phase, state.error) == (
+        Phase.FAILED,
+        "host dns is left out: challenge failed: no answer",
+    )
+    assert not any(host.applied for host in world.hosts.values())
+    assert world.nco.apply(Intent.model_validate(intent("one"))), "it may be tried again"
+    world.run_down()
+    assert the(world).phase == Phase.ACTIVE
+
+
+def test_members_follow_a_rotation(world: World) -> None:
+    safety = Understood(world)
+    world.nco.rotate("one", "other")
+    world.settle()
+    world.nco.label_host("h2", {"role=client"}, set())
+    later(world, safety)
+    modules = {c.module for host in world.hosts.values() for c in host.applied.values()}
+    assert modules == {"other"}
+    assert sends_to(world, "h2") == {SERVERS["dns"]}
+
+
+def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
+    return [(what, argument) for argument in arguments]
+
+
+NAMES = (*CLIENTS, *SERVERS)
+EVENTS = [
+    *(5 * each("answer", NAMES)),
+    *each("refuse", NAMES),
+    *each("come or go", NAMES),
+    *(2 * each("label", NAMES)),
+    *each("forget", NAMES),
+    *each("leave out", NAMES),
+    *each("admit", NAMES),
+    *(3 * each("build", [""])),
+    *(2 * each("wait", ["2.0", str(LINGER)])),
+    *each("rotate", ["idle", "other"]),
+    *each("kill", [""]),
+    *each("lose", [""]),
+]
+STEPS = st.lists(
+    st.tuples(st.sampled_from(EVENTS), st.sampled_from([True, True, False])), max_size=60
+)
+
+
+def happen(world: World, what: str, argument: str) -> None:
+    """Let one thing happen to the network."""
+    host = world.hosts.get(argument)
+    if host is None:
+        happen_to_the_nco(world, what, argument)
+    elif what == "come or go":
+        (world.disconnect if host.connected else world.connect)(argument)
+    elif what == "label":
+        label = "role=client" if argument in CLIENTS else "role=server"
+        known = world.cib.host(argument)
+        has = {label} if known and label in known.labels else set()
+        with suppress(Refusal):
+            world.nco.label_host(argument, {label} - has, has)
+    elif what == "forget":
+        with suppress(Refusal):
+            world.nco.forget_host(argument)
+    elif what == "leave out":
+        with suppress(Refusal):
+            world.nco.leave_out("one", argument, "because")
+    elif what == "admit":
+        with suppress(Refusal):
+            world.nco.admit("one", argument)
+    elif host.inbox:
+        world.answer(argument, refuse=what == "refuse")
+
+
+def happen_to_the_nco(world: World, what: str, argument: str) -> None:
+    if what == "build":
+        world.build()
+    elif what == "wait":
+        world.now += float(argument)
+    elif what == "rotate":
+        with suppress(Refusal):
+            world.nco.rotate("one", argument)
+    elif what == "kill":
+        world.kill()
+    else:
+        world.nco.settle()
+        world.restore("lost")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=STEPS)
+def test_no_server_is_sent_what_it_does_not_understand(
+    steps: list[tuple[tuple[str, str], bool]],
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="l45-test-") as folder:
+        everybody = {"h1": "role=client", "h2": "role=client", "dns": "role=server"}
+        world = labelled(Path(folder), everybody)
+        safety = Understood(world)
+        forgotten = False
+        for (what, argument), settled in steps:
+            forgotten |= what == "forget"
+            happen(world, what, argument)
+            if not forgotten:  # what a forgotten host does is not the NCO's to say
+                safety.check()
+            if settled:
+                world.settle()
+        later(world)
+        with suppress(NotFound):
+            world.nco.revoke("one")
+        later(world)
+        assert world.cib.intents() == []
+        assert not any(host.applied for host in world.hosts.values())
+        world.close()
