@@ -327,6 +327,8 @@ static void tap_work(struct work_struct *work)
 	l45_tap_put(tap);
 }
 
+/* What is queued has a reference. Whether it was queued mod_delayed_work() does not say: from Linux
+ * 6.10 on it says the same where the work is being cancelled. */
 void l45_tap_kick(struct l45_tap *tap, unsigned long delay)
 {
 	struct timer_list *timer = &tap->work.timer;
@@ -335,8 +337,13 @@ void l45_tap_kick(struct l45_tap *tap, unsigned long delay)
 	    !(timer_pending(timer) && time_after(timer->expires, jiffies + delay)))
 		return;
 	l45_tap_get(tap);
-	if (mod_delayed_work(l45_flow_queue, &tap->work, delay))
-		l45_tap_put(tap); /* it was queued, and has one */
+	while (!READ_ONCE(tap->closed)) {
+		if (queue_delayed_work(l45_flow_queue, &tap->work, delay))
+			return;
+		if (cancel_delayed_work(&tap->work))
+			l45_tap_put(tap); /* of what was queued for another time */
+	}
+	l45_tap_put(tap);
 }
 
 void l45_flows_changed(struct l45_net *net)

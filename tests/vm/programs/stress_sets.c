@@ -93,6 +93,13 @@ static bool calm(void)
 	return shared->calm || chance(&random_state, 2);
 }
 
+/* Datagrams have no marks by which a peer can tell: both sockets are used first under one set, and
+ * nothing is on its way when a set takes away what its sender had. */
+static bool is_of_datagrams(const struct tap_customization *member)
+{
+	return member->match.protocol == IPPROTO_UDP;
+}
+
 static void add(void)
 {
 	if (count == MEMBERS_MAX)
@@ -143,7 +150,7 @@ static void take_away(unsigned int which)
 		sleep_us(rnd(&random_state, 200000));
 	}
 	/* What is drained is still understood by who accepts a connection meanwhile. */
-	pause_workers(drain != DRAIN_LONG || calm());
+	pause_workers(drain != DRAIN_LONG || is_of_datagrams(&members[which]) || calm());
 	members[which] = members[--count];
 	/* Before, for the first reset may come before apply() returns. */
 	note_revoke(drain);
@@ -153,7 +160,7 @@ static void take_away(unsigned int which)
 
 static void toggle(unsigned int which, uint32_t flag)
 {
-	pause_workers(calm());
+	pause_workers(is_of_datagrams(&members[which]) || calm());
 	members[which].flags ^= flag;
 	apply(DRAIN_LONG);
 	pause_workers(false);
