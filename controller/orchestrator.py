@@ -301,10 +301,14 @@ class Orchestrator(Operations):
             self.history.add(*event)
         self._events.clear()
         sending, self._sending = self._sending, set()
+        sent = 0
         for name in sending:
             agent, host = self._agents.of(name), self.cib.host(name)
             if agent is not None and host is not None and self._is_due(agent, host):
                 self._send(agent, host)
+                sent += 1
+        if sent:
+            log.info("desired states sent: %d", sent)
         _resolve(self._saving)
         self._saving = []
         self._let_read()
@@ -385,7 +389,7 @@ class Orchestrator(Operations):
     def _send(self, agent: Agent, host: Host) -> None:
         agent.sent, agent.sent_at = host.generation, self._clock()
         agent.digests = frozenset(one.digest for one in host.customizations)
-        log.info("host=%s desired generation=%d", host.name, host.generation)
+        log.debug("host=%s desired generation=%d", host.name, host.generation)
         agent.link.send(
             Desired(generation=host.generation, customizations=list(host.customizations))
         )

@@ -8,9 +8,10 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +43,9 @@ STATUS_OF: dict[type[Refusal], int] = {
     Invalid: 422,
     Unavailable: 503,
 }
+
+
+Hosts = Annotated[bool, Query(description="Show each host; of very many that takes a while.")]
 
 
 class BodyLimit:
@@ -120,9 +124,9 @@ def make_app(
         return views.intents()
 
     @app.get("/intents/{name}", responses={404: refusals[404]})
-    async def intent(name: str) -> IntentView:
+    async def intent(name: str, hosts: Hosts = True) -> IntentView:
         await orchestrator.readable()
-        return views.intent(name)
+        return views.intent(name, hosts=hosts)
 
     @app.put("/intents/{name}", responses={409: refusals[409]})
     async def apply(name: str, intent: Intent, response: Response) -> IntentView:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.05
 
 TOGETHER = 0.02
-"""Seconds in which what happens is settled, and committed, together."""
+"""Seconds after a commit in which what happens is gathered, to be committed together."""
 
 RETRY = 1.0
 """Seconds after which to settle again when it failed, on a full disk say."""
@@ -85,11 +85,14 @@ class Runner:
             pause = min(2 * pause, RETRY)
 
     async def _wait(self, delay: float | None) -> None:
+        """Wait until it is time to settle again: at once where nothing was settled lately."""
+        ended = asyncio.get_running_loop().time()
         try:
             await asyncio.wait_for(self._due.wait(), delay)
         except TimeoutError:
             return
-        await asyncio.sleep(TOGETHER)
+        rest = ended + TOGETHER - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, rest))
 
     def _start_builds(self, orchestrator: Orchestrator) -> None:
         orders = {order.uid: order for order in orchestrator.to_build()}

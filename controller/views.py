@@ -49,12 +49,15 @@ class Views:
         """Return all intents that are not gone."""
         return [self._intent(row) for row in self._orchestrator.cib.intents()]
 
-    def intent(self, name: str) -> IntentView:
-        """Return one intent, also one that is just gone; raises NotFound."""
+    def intent(self, name: str, *, hosts: bool = True) -> IntentView:
+        """Return one intent, also one that is just gone, with or without its hosts.
+
+        Raises NotFound.
+        """
         row = self._orchestrator.cib.intent(name)
         if row is None:
             raise self._orchestrator.unknown(name)
-        return self._intent(row)
+        return self._intent(row, hosts=hosts)
 
     def _host(self, row: Host) -> HostView:
         now = self._orchestrator.now(row.name)
@@ -89,14 +92,8 @@ class Views:
             parameters=manifest.parameters,
         )
 
-    def _intent(self, state: IntentState) -> IntentView:
+    def _intent(self, state: IntentState, *, hosts: bool = True) -> IntentView:
         waiting = self._orchestrator.waiting(state)
-        hosts: dict[str, IntentHostView] = {}
-        for deployment in state.deployments:
-            for name, planned in deployment.items.items():
-                view = hosts.setdefault(name, self._intent_host(name, waiting))
-                now = self._orchestrator.now(name)
-                view.customizations += [_customization(p, deployment.phase, now) for p in planned]
         history = self._orchestrator.history.of(state.name)
         return IntentView(
             name=state.name,
@@ -109,10 +106,19 @@ class Views:
             deprecated=state.deprecated,
             left_out=state.left_out,
             deployments=[_deployment(deployment) for deployment in state.deployments],
-            hosts=list(hosts.values()),
+            hosts=self._intent_hosts(state, waiting) if hosts else [],
             mirrors=[self._mirror(mirror, state) for mirror in state.mirrors],
             history=[EventView(**asdict(event)) for event in history],
         )
+
+    def _intent_hosts(self, state: IntentState, waiting: Mapping[str, str]) -> list[IntentHostView]:
+        hosts: dict[str, IntentHostView] = {}
+        for deployment in state.deployments:
+            for name, planned in deployment.items.items():
+                view = hosts.setdefault(name, self._intent_host(name, waiting))
+                now = self._orchestrator.now(name)
+                view.customizations += [_customization(p, deployment.phase, now) for p in planned]
+        return list(hosts.values())
 
     def _intent_host(self, name: str, waiting: Mapping[str, str]) -> IntentHostView:
         now = self._orchestrator.now(name)
