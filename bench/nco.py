@@ -23,12 +23,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import nco_plot, nco_switch
-from bench.nco_intents import FIRST, SECOND, Groups
+from bench.nco_intents import FIRST, SECOND, Operator
 from bench.nco_switch import Latencies, Watch
 from bench.nco_world import (
     Agents,
@@ -66,7 +66,6 @@ class Options:
     only: Sequence[str]
     processes: int
     with_switch: bool
-    group: int
     idle_seconds: float
 
 
@@ -112,7 +111,7 @@ class Bench:
         self._watch = watch
         self._options = options
         self._count = agents.count
-        self._groups = Groups(nco, agents, options.group)
+        self._operator = Operator(nco, agents)
 
     def run(self) -> Measured:
         """Measure what was asked for."""
@@ -123,7 +122,7 @@ class Bench:
         if self._wants("idle"):
             self._idle(before)
         if self._wants("deploy") or self._wants("rotate"):
-            self._groups.build()
+            self._operator.build()
             for number in range(self._options.runs):
                 tell(f"push {number + 1} of {self._options.runs}")
                 self._push()
@@ -141,7 +140,8 @@ class Bench:
         self._agents.command("connect")
         ended = self._agents.until(lambda states: states["plain"], step, CONNECT_SECONDS)
         self.measured.add(f"{step}: all agents", "s", ended - began)
-        self._cpu(step, cpu)
+        cpu = self._nco.usage().cpu - cpu
+        self.measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
 
     def _idle(self, memory_before: int) -> None:
         taken = self._nco.usage()
@@ -156,29 +156,28 @@ class Bench:
     def _push(self) -> None:
         """Deploy, rotate, and take all of it away again."""
         self._agents.command("forget")
-        with self._watched("deploy"):
-            cpu = self._nco.usage().cpu
-            self.measured.add("deploy: confirmed", "s", self._groups.deploy(PUSH_SECONDS))
-            self._cpu("deploy", cpu)
+        self._timed("deploy", self._operator.deploy)
         self._checked_artifacts()
         time.sleep(REST_SECONDS)
         if self._wants("rotate"):
-            with self._watched("rotate"):
-                cpu = self._nco.usage().cpu
-                self.measured.add("rotate: confirmed", "s", self._groups.rotate(PUSH_SECONDS))
-                self._cpu("rotate", cpu)
+            self._timed("rotate", self._operator.rotate)
             time.sleep(REST_SECONDS)
-        self._groups.revoke(PUSH_SECONDS)
+        self._operator.revoke(PUSH_SECONDS)
+
+    def _timed(self, step: str, do: Callable[[float], None]) -> None:
+        """Do something until it is confirmed; what the bench asks for afterwards does not count."""
+        with self._watched(step):
+            began, cpu = time.time(), self._nco.usage().cpu
+            do(PUSH_SECONDS)
+            cpu = self._nco.usage().cpu - cpu
+            ended = self._operator.confirmed_at(PUSH_SECONDS)
+        self.measured.add(f"{step}: confirmed", "s", ended - began)
+        self.measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
 
     def _checked_artifacts(self) -> None:
         taken = sum(answer["artifacts"] for answer in self._agents.status())
         if taken != self._count:
             raise Failed(f"{taken} artifacts came to {self._count} agents")
-
-    def _cpu(self, step: str, before: float) -> None:
-        """Note what the service took, in all and by agent."""
-        cpu = self._nco.usage().cpu - before
-        self.measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
 
     @contextlib.contextmanager
     def _watched(self, step: str) -> Iterator[None]:
@@ -243,7 +242,6 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--runs", type=int, default=3, help="pushes of each (default 3)")
     parser.add_argument("--only", default=",".join(STEPS), help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=2, help="of agents (default 2)")
-    parser.add_argument("--group", type=int, default=250, help="hosts of an intent (default 250)")
     parser.add_argument("--idle", type=float, default=15, help="seconds (default 15)")
     parser.add_argument("--no-switch", action="store_true", help="the service alone, not as root")
     found = parser.parse_args(arguments)
@@ -259,7 +257,7 @@ def _options(arguments: Sequence[str] | None) -> Options:
     with_switch = not found.no_switch and nco_switch.is_possible()
     if not with_switch:
         tell("no switch: packet-ins are not measured (that needs root)")
-    return Options(agents, found.runs, only, found.processes, with_switch, found.group, found.idle)
+    return Options(agents, found.runs, only, found.processes, with_switch, found.idle)
 
 
 def _measure_all(options: Options) -> list[Row]:

@@ -20,6 +20,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controller.config import StateFolder
 
+SERVER = 0
+"""Number of the agent whose host is the others' server."""
+CLIENTS = "10.64.0.0/16"
+"""Where the others are."""
+SERVER_ADDRESS = "10.65.0.1"
 FIRST_ADDRESS = IPv4Address("10.64.0.1")
 EVERY = 500
 
@@ -31,7 +36,7 @@ def host_name(number: int) -> str:
 
 def host_address(number: int) -> str:
     """Return the address that it says it has."""
-    return str(FIRST_ADDRESS + number)
+    return SERVER_ADDRESS if number == SERVER else str(FIRST_ADDRESS + number)
 
 
 def certificate_file(credentials: Path, number: int) -> Path:

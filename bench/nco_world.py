@@ -104,7 +104,6 @@ class Nco:
         )
         wait_until(self._answers, "the NCO service answers", ANSWER_SECONDS, process)
         self.pid = int(self.get("/status")["pid"])
-        self.can_rotate = "/intents/{name}/rotate" in self.get("/openapi.json")["paths"]
 
     def close(self) -> None:
         """Close the connection."""
