@@ -1,6 +1,6 @@
 """What an operator asks of the NCO in `make bench-nco`: one intent for all hosts.
 
-One host is the server; whoever has an address in a prefix is its client, and that is all the others.
+One host is the server; whoever has an address in a prefix is its client: all the others.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Operator:
         self._agents.until(lambda states: _does(states, SECOND), "rotate", seconds)
 
     def confirmed_at(self, seconds: float) -> float:
-        """Wait until nothing is on its way; return when (Unix time) the last of it was committed."""
+        """Wait until nothing is on its way; return when it was committed (Unix time)."""
         return self._until(NAME, "active", seconds)
 
     def revoke(self, seconds: float) -> None:
