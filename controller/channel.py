@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel
 
-from controller.pushes import PIECE, Pushes
+from controller.pushes import PIECE, TURN, Pushes
 from wire.frames import FrameError, FrameReader, encode
 from wire.messages import MessageError, dump
 
@@ -119,9 +119,9 @@ class FrameChannel(asyncio.Protocol):
         assert self._pushes is not None, "it was made without"  # noqa: S101
         if self.is_open and not any(frame is waiting for waiting in self._large):
             self._large.append(frame)
-            self._take_turns()
+            self._want_turns()
 
-    def _take_turns(self) -> None:
+    def _want_turns(self) -> None:
         if self._pushes is not None and not self._has_turns:
             self._has_turns = True
             self._pushes.add(self)
@@ -151,10 +151,12 @@ class FrameChannel(asyncio.Protocol):
 
     # -- for those who take turns
 
-    def write_piece(self) -> bool:
-        """Write a piece of what is large; whether there is another that can be written now."""
-        if self._large and self.is_open and not self._is_paused:
+    def take_turn(self) -> bool:
+        """Write a little of what is large; whether there is more that can be written now."""
+        left = TURN
+        while left > 0 and self._large and self.is_open and not self._is_paused:
             self._write_piece(cast(asyncio.Transport, self._transport))
+            left -= PIECE
         self._has_turns = bool(self._large) and self.is_open and not self._is_paused
         return self._has_turns
 
@@ -210,7 +212,7 @@ class FrameChannel(asyncio.Protocol):
             self._stalled = None
         self._is_paused = False
         if self._large:
-            self._take_turns()
+            self._want_turns()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what the connection held."""

@@ -2,7 +2,7 @@
 
 An artifact for ten thousand agents is one frame in memory. Written whole to all of them at once, it
 would be ten thousand copies in buffers, and nothing else would be served meanwhile. So connections
-take turns: each that has one writes a piece, then the next one does, and only so many take part at
+take turns: each that has one writes a little, then the next one does, and only so many take part at
 a time; the others wait in the order in which they came. A connection whose peer does not read
 loses its turn until the peer does.
 """
@@ -14,7 +14,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 PIECE = 16 * 1024
-"""Bytes that are written in one turn: what a TLS record carries."""
+"""Bytes that are encrypted at a time: a TLS record; a connection keeps a buffer of that size."""
+
+TURN = 4 * PIECE
+"""Bytes that are written in one turn; the kernel gets them in one call."""
 
 AT_A_TIME = 64
 """Connections that take turns."""
@@ -23,8 +26,8 @@ AT_A_TIME = 64
 class Outlet(Protocol):
     """A connection with something large to write."""
 
-    def write_piece(self) -> bool:
-        """Write a piece; whether there is another one that can be written now."""
+    def take_turn(self) -> bool:
+        """Write a little; whether there is more that can be written now."""
 
 
 class Pushes:
@@ -56,6 +59,6 @@ class Pushes:
             self._taking_turns.append(self._waiting.popleft())
         for _ in range(len(self._taking_turns)):
             outlet = self._taking_turns.popleft()
-            if outlet.write_piece():
+            if outlet.take_turn():
                 self._taking_turns.append(outlet)
         self._go_on()

@@ -1,4 +1,4 @@
-"""Whose turn it is to write a piece, and who may stand at the door."""
+"""Whose turn it is to write, and who may stand at the door."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outlet:
         self._left = pieces
         self._log = log
 
-    def write_piece(self) -> bool:
+    def take_turn(self) -> bool:
         self._log.append(self._name)
         self._left -= 1
         return self._left > 0
