@@ -40,6 +40,7 @@ class HostView(BaseModel):
     """A host whose agent has connected at least once."""
 
     name: str
+    labels: list[str]
     connected: bool
     addresses: list[str]
     kernel: str

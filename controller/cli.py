@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controller import ca, cli_monitor, cli_operations, cli_policy, cli_print, cli_trust
+from controller import ca, cli_labels, cli_monitor, cli_operations, cli_policy, cli_print, cli_trust
 from controller.cli_client import CommandError, connected, use_server
 from controller.cli_intents import Follower, IntentOptions, read_intent
 from controller.config import (
@@ -59,6 +59,7 @@ app.command("challenge")(cli_trust.challenge)
 host_app.command("token")(cli_trust.host_token)
 host_app.command("revoke")(cli_trust.host_revoke)
 host_app.command("forget")(cli_operations.host_forget)
+host_app.command("label")(cli_labels.host_label)
 app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_monitor.app)
 app.add_typer(cli_operations.app)

@@ -82,12 +82,16 @@ def print_hosts(hosts: Sequence[HostView]) -> None:
     if not hosts:
         line("no host yet: a host is known once its agent has connected (`nco host token NAME`)")
     table(
-        ("HOST", "AGENT", "ADDRESS", "TAP", "GENERATION", "CUSTOMIZATIONS", "SWITCH", "KERNEL"),
+        (
+            *("HOST", "AGENT", "ADDRESS", "LABELS", "TAP", "GENERATION", "CUSTOMIZATIONS"),
+            *("SWITCH", "KERNEL"),
+        ),
         (
             (
                 host.name,
                 _agent(connected=host.connected),
                 ", ".join(host.addresses),
+                ", ".join(host.labels) or "-",
                 host.tap or f"none: {host.tap_error or 'no reason given'}",
                 _generation(host),
                 host.customizations,

@@ -40,6 +40,7 @@ from controller.control import ControlLimits, ControlServer
 from controller.database import Database
 from controller.errors import Unavailable
 from controller.history import History
+from controller.labels import label_routes
 from controller.metrics_server import serve_metrics
 from controller.modules import ModuleLibrary
 from controller.monitoring import Monitoring
@@ -127,6 +128,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         listen = f"{address}:{port}"
         app = make_app(orchestrator, switches, trust, config.control, listen)
         app.include_router(planning_router(orchestrator, policies, farm))
+        app.include_router(label_routes(orchestrator))
         app.include_router(monitoring.router())
         trust.audit.observers.append(monitoring.monitor.audited)
         log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)

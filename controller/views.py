@@ -64,6 +64,7 @@ class Views:
         seen = next(filter(None, map(self._switches.seen, row.addresses)), None)
         return HostView(
             name=row.name,
+            labels=list(row.labels),
             connected=now.connected,
             addresses=list(row.addresses),
             kernel=row.kernel,

@@ -13,7 +13,7 @@ from tests.unit.nco_kit import Agent, Network, Service, eventually, intent, make
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("nco"), "h1", "dns") as made:
+    with network(tmp_path_factory.mktemp("nco"), "h1", "dns", "mb") as made:
         yield made
 
 
@@ -100,3 +100,51 @@ def test_a_plan_of_what_runs_tells_what_is_new(service: Service, agents: dict[st
     assert [step["phase"] for step in new["steps"]] == ["receive", "send", "stop_send", "remove"]
     assert [c["match"].get("process") for c in new["steps"][0]["changes"]] == ["curl"]
     assert [c["match"].get("process") for c in new["steps"][3]["changes"]] == ["dig"]
+
+
+def label(service: Service, host: str, *put: str, drop: tuple[str, ...] = ()) -> httpx.Response:
+    with service.client() as client:
+        return client.post(f"/hosts/{host}/labels", json={"put": put, "drop": drop})
+
+
+def hosts_of(service: Service) -> set[str]:
+    view = service.get("/intents/tag")
+    return {host["name"] for host in view["hosts"] if host["customizations"]}
+
+
+def test_a_host_that_gets_a_label_joins_and_one_that_loses_it_leaves(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    by_label = intent(client=[{"label": "site=B", "process": "dig"}])
+    assert "no host is site=B" in put(service, by_label).json()["detail"]
+    assert label(service, "h1", "site=B", "role=web").json() == ["role=web", "site=B"]
+    put(service, by_label)
+    wait_for_active(service)
+    assert hosts_of(service) == {"dns", "h1"}
+    label(service, "mb", "site=B")
+    eventually(lambda: agents["mb"].sends, "mb has joined")
+    service.restart_after_kill()
+    assert label(service, "h1", "site=A").json() == ["role=web", "site=A"], "one value at a time"
+    eventually(lambda: not agents["h1"].applied, "h1 has left")
+    eventually(lambda: hosts_of(service) == {"dns", "mb"}, "h1 is out of the intent")
+    assert agents["mb"].sends
+    policy(service, {"endpoints": {"deny": ["site=B"]}}).raise_for_status()
+    eventually(lambda: not agents["mb"].applied, "the policy keeps intents off mb")
+    assert label(service, "mb", drop=("site",)).json() == []
+    assert label(service, "h1", drop=("site", "role")).json() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "labels", "status"),
+    [("nobody", ["a=b"], 404), ("h1", ["a"], 422), ("h1", ["a=b", "a=c"], 422), ("h1", [], 200)],
+)
+def test_labels_that_cannot_be(
+    service: Service, agents: dict[str, Agent], host: str, labels: list[str], status: int
+) -> None:
+    assert label(service, host, *labels).status_code == status
+
+
+def test_a_host_has_so_many_labels(service: Service, agents: dict[str, Agent]) -> None:
+    assert label(service, "h1", *[f"a{n}=x" for n in range(64)]).status_code == 200
+    assert "at most 64" in label(service, "h1", "b=x").json()["detail"]
+    assert label(service, "h1", drop=tuple(f"a{n}" for n in range(64))).json() == []
