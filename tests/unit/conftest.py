@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import peer_kit
+from tests import peer_kit, postgres
 from tests.stream_world import Kit, Pair
 from tests.tshark import Tshark
+from tests.unit.databases import needs_postgresql
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +49,27 @@ def world(program: Path, tmp_path: Path) -> Iterator[peer_kit.World]:
 def tshark(tmp_path: Path) -> Tshark:
     """With a folder of its own as home."""
     return Tshark(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgres.Server]:
+    """A server of the tests' own."""
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server: postgres.Server) -> Iterator[postgres.Server]:
+    """The server, with an empty database."""
+    yield postgresql_server
+    postgresql_server.execute("DROP SCHEMA public CASCADE")
+    postgresql_server.execute("CREATE SCHEMA public")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/nco.db"
+    server: postgres.Server = request.getfixturevalue("postgresql")
+    return server.url()

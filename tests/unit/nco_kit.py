@@ -335,9 +335,10 @@ def network(folder: Path, *names: str) -> Iterator[Network]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[Cib, Database]]:
-    """Open the database in a file, and load the CIB from it."""
-    with contextlib.closing(Database(f"sqlite:///{path}")) as database:
+def opened(where: Path | str) -> Iterator[tuple[Cib, Database]]:
+    """Open the database in a file or at a URL, and load the CIB from it."""
+    url = where if isinstance(where, str) else f"sqlite:///{where}"
+    with contextlib.closing(Database(url)) as database:
         yield Cib(database.read(read_all).result()), database
 
 

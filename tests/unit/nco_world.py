@@ -93,8 +93,9 @@ class Checked(Protocol):
 class World:
     """Hosts, a clock, and an orchestrator that can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str | None = None) -> None:
         self.folder = folder
+        self._database_url = database_url or f"sqlite:///{folder}/nco.db"
         self.now = 0.0
         self.set_forward = 0.0
         """What somebody did to the clock on the wall."""
@@ -104,7 +105,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        self.database = Database(f"sqlite:///{self.folder}/nco.db")
+        self.database = Database(self._database_url)
         self.cib = Cib(self.database.read(read_all).result())
         signer = Ed25519PrivateKey.generate()
         self.artifacts = ArtifactStore(self.cib, self.database, self.folder / "artifacts", signer)

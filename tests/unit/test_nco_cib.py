@@ -48,9 +48,9 @@ def add_intent(cib: Cib, folder: Path, wanted: Intent) -> IntentState:
     return state
 
 
-def test_everything_is_there_again(tmp_path: Path) -> None:
+def test_everything_is_there_again(tmp_path: Path, database_url: str) -> None:
     wanted = Intent.model_validate(intent(middlebox={"host": "h1"}, parameters={}))
-    with opened(tmp_path / "nco.db") as (cib, database):
+    with opened(database_url) as (cib, database):
         add_hosts(cib)
         state = add_intent(cib, tmp_path, wanted)
         commit(cib, database)
@@ -64,7 +64,7 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
         cib.number_steering("something")
         commit(cib, database)
         assert cib.take_changes() is None
-    with opened(tmp_path / "nco.db") as (cib, _):
+    with opened(database_url) as (cib, _):
         again = cib.intent("tag")
         assert again is not None
         assert (again.phase, again.intent, again.left_out) == (
@@ -82,19 +82,21 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
         assert cib.steering().generation == 1
 
 
-def test_what_changes_after_it_was_taken_is_not_in_a_commit(tmp_path: Path) -> None:
-    with opened(tmp_path / "nco.db") as (cib, database):
+def test_what_changes_after_it_was_taken_is_not_in_a_commit(
+    tmp_path: Path, database_url: str
+) -> None:
+    with opened(database_url) as (cib, database):
         add_hosts(cib)
         change = cib.take_changes()
         assert change is not None
         cib.hosts()["h1"].generation = 99
         database.submit(change).result()
-    with opened(tmp_path / "nco.db") as (cib, _):
+    with opened(database_url) as (cib, _):
         assert cib.hosts()["h1"].generation == 5
 
 
-def test_customizations_move_between_deployments(tmp_path: Path) -> None:
-    with opened(tmp_path / "nco.db") as (cib, database):
+def test_customizations_move_between_deployments(tmp_path: Path, database_url: str) -> None:
+    with opened(database_url) as (cib, database):
         add_hosts(cib)
         state = add_intent(cib, tmp_path, Intent.model_validate(intent()))
         commit(cib, database)
@@ -105,7 +107,7 @@ def test_customizations_move_between_deployments(tmp_path: Path) -> None:
         cib.add_deployment(state, left)
         cib.drop_deployment(state, first)
         commit(cib, database)
-    with opened(tmp_path / "nco.db") as (cib, _):
+    with opened(database_url) as (cib, _):
         again = cib.intent("tag")
         assert again is not None
         assert [one.kind for one in again.deployments] == ["left"]
@@ -132,8 +134,8 @@ def test_it_is_a_durable_database(tmp_path: Path) -> None:
         }
 
 
-def test_an_intent_of_unknown_hosts_cannot_be_stored(tmp_path: Path) -> None:
-    with opened(tmp_path / "nco.db") as (cib, database):
+def test_an_intent_of_unknown_hosts_cannot_be_stored(tmp_path: Path, database_url: str) -> None:
+    with opened(database_url) as (cib, database):
         add_hosts(cib)
         add_intent(cib, tmp_path, Intent.model_validate(intent()))
         for host in cib.hosts().values():
@@ -142,13 +144,13 @@ def test_an_intent_of_unknown_hosts_cannot_be_stored(tmp_path: Path) -> None:
         assert change is not None
         with pytest.raises(IntegrityError):
             database.submit(change).result()
-    with opened(tmp_path / "nco.db") as (cib, _):
+    with opened(database_url) as (cib, _):
         assert cib.intents() == []
 
 
-def test_an_intent_that_is_not_over_cannot_be_replaced(tmp_path: Path) -> None:
+def test_an_intent_that_is_not_over_cannot_be_replaced(tmp_path: Path, database_url: str) -> None:
     wanted = Intent.model_validate(intent())
-    with opened(tmp_path / "nco.db") as (cib, database):
+    with opened(database_url) as (cib, database):
         add_hosts(cib)
         state = add_intent(cib, tmp_path, wanted)
         commit(cib, database)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,27 +20,7 @@ from controller.database import Database
 from controller.database_engine import make_engine
 from controller.errors import Unavailable
 from tests import postgres
-
-needs_postgresql = pytest.mark.skipif(
-    os.geteuid() != 0 or postgres.programs() is None, reason="needs root and PostgreSQL"
-)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.server() as made:
-        yield made
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=needs_postgresql)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/nco.db"
-        return
-    server: postgres.Server = request.getfixturevalue("server")
-    yield server.url()
-    server.execute("DROP SCHEMA public CASCADE")
-    server.execute("CREATE SCHEMA public")
+from tests.unit.databases import needs_postgresql
 
 
 def row(number: int) -> SteeringRow:
@@ -53,20 +31,20 @@ def numbers(database: Database) -> list[int]:
     return database.read(lambda session: sorted(session.scalars(select(SteeringRow.id)))).result()
 
 
-def test_what_is_done_is_there_for_everyone_and_after_a_restart(url: str) -> None:
+def test_what_is_done_is_there_for_everyone_and_after_a_restart(database_url: str) -> None:
     async def test() -> None:
-        with closing(Database(url)) as database:
+        with closing(Database(database_url)) as database:
             await database.submit(lambda session: session.add(row(1)))
             assert await database.read(lambda session: len(session.scalars(select(1)).all())) == 1
             assert numbers(database) == [1]
 
     asyncio.run(test())
-    with closing(Database(url)) as database:
+    with closing(Database(database_url)) as database:
         assert numbers(database) == [1]
 
 
-def test_changes_that_come_together_are_one_transaction(url: str) -> None:
-    with closing(Database(url)) as database:
+def test_changes_that_come_together_are_one_transaction(database_url: str) -> None:
+    with closing(Database(database_url)) as database:
         go = threading.Event()
         first = database.submit(lambda _: go.wait(60))
         others = [database.submit(lambda session, n=n: session.add(row(n))) for n in range(1, 101)]
@@ -78,8 +56,8 @@ def test_changes_that_come_together_are_one_transaction(url: str) -> None:
         assert database.commits[0] <= 3
 
 
-def test_a_wrong_change_fails_alone(url: str) -> None:
-    with closing(Database(url)) as database:
+def test_a_wrong_change_fails_alone(database_url: str) -> None:
+    with closing(Database(database_url)) as database:
         go = threading.Event()
         database.submit(lambda _: go.wait(60))
         results = [database.submit(lambda session, n=n: session.add(row(n))) for n in (1, 2, 2, 3)]
@@ -93,9 +71,9 @@ def test_a_wrong_change_fails_alone(url: str) -> None:
         assert numbers(database) == [1, 2, 3]
 
 
-def test_who_is_away_loses_nothing(url: str) -> None:
+def test_who_is_away_loses_nothing(database_url: str) -> None:
     async def test() -> None:
-        with closing(Database(url)) as database:
+        with closing(Database(database_url)) as database:
             go = threading.Event()
             task = asyncio.ensure_future(database.submit(lambda _: go.wait(60)))
             await asyncio.sleep(0)
@@ -147,23 +125,25 @@ def test_a_locked_file_and_a_full_disk_are_survived(
 
 
 @needs_postgresql
-def test_a_server_that_is_away_is_survived(server: postgres.Server) -> None:
-    with closing(Database(server.url())) as database:
-        server.stop()
+def test_a_server_that_is_away_is_survived(postgresql: postgres.Server) -> None:
+    with closing(Database(postgresql.url())) as database:
+        postgresql.stop()
         assert isinstance(database.submit(lambda s: s.add(row(1))).exception(), Unavailable)
         assert isinstance(database.read(lambda s: s.scalar(select(1))).exception(), Unavailable)
-        server.start()
+        postgresql.start()
         database.submit(lambda session: session.add(row(2))).result()
         assert numbers(database) == [2]
 
 
 @needs_postgresql
-def test_only_one_service_has_a_database(server: postgres.Server) -> None:
-    with closing(Database(server.url())) as database:
+def test_only_one_service_has_a_database(postgresql: postgres.Server) -> None:
+    with closing(Database(postgresql.url())) as database:
         with pytest.raises(ConfigError, match="another service's"):
-            Database(server.url())
-        server.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        with closing(Database(server.url())) as other:
+            Database(postgresql.url())
+        postgresql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        )
+        with closing(Database(postgresql.url())) as other:
             assert isinstance(database.submit(lambda s: s.add(row(8))).exception(), Unavailable)
             other.submit(lambda session: session.add(row(9))).result()
         taken = database.submit(lambda session: session.add(row(10))).exception()

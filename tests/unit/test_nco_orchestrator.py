@@ -8,7 +8,7 @@ after every step on what the *hosts* really have, not on what the orchestrator b
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,11 +97,12 @@ def test_nobody_sends_what_is_not_understood_whatever_happens(
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    world = World(tmp_path)
+def world(tmp_path: Path, database_url: str) -> Iterator[World]:
+    world = World(tmp_path, database_url)
     for name in HOSTS:
         world.connect(name)
-    return world
+    yield world
+    world.close()
 
 
 def test_all_go_up_and_come_down(world: World) -> None:
