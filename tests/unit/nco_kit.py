@@ -323,10 +323,13 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(folder: Path, *names: str) -> Iterator[Network]:
+def network(folder: Path, *names: str, settings: str = "") -> Iterator[Network]:
     """Run a service and an agent for each of these names of `ADDRESSES`."""
+    state = make_state(folder)
+    with state.config.open("a") as file:
+        file.write(settings)
     with contextlib.ExitStack() as stack:
-        service = stack.enter_context(running(make_state(folder)))
+        service = stack.enter_context(running(state))
         agents = {
             name: stack.enter_context(Agent(service, name, ADDRESSES[name])) for name in names
         }
