@@ -6,10 +6,8 @@ Most are read from the parts of the service when somebody asks; what would be fo
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,6 +30,9 @@ INTENTS = 200
 """Intents that have series of their own; the others' are summed under `OTHERS`."""
 
 OTHERS = "(others)"
+
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+"""Buckets of what the service does by itself, in seconds."""
 
 MESSAGES = ("sent", "received", "passed", "dropped", "errors", "too_big")
 """Counters of `wire.messages.Counters` that count messages."""
@@ -71,9 +72,15 @@ class NcoMetrics:
         self.phases = PhaseTimes(self.registry)
         self.settle = Histogram(
             "l45_nco_settle_seconds",
-            "Time that deciding what hosts should have took, without writing it.",
+            "Time that deciding what hosts should have took, where it changed.",
             registry=self.registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            buckets=DURATIONS,
+        )
+        self.commit = Histogram(
+            "l45_nco_commit_seconds",
+            "Time until that was committed; nobody is told before.",
+            registry=self.registry,
+            buckets=DURATIONS,
         )
         self.challenges = Counter(
             "l45_nco_challenges",
@@ -85,12 +92,10 @@ class NcoMetrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    @contextmanager
-    def settling(self) -> Iterator[None]:
-        """Observe how long the block takes."""
-        began = time.monotonic()
-        yield
-        self.settle.observe(time.monotonic() - began)
+    def settled(self, deciding: float, committing: float) -> None:
+        """Observe how many seconds a change took, until it was decided and then committed."""
+        self.settle.observe(deciding)
+        self.commit.observe(committing)
 
     def read_from(self, *collectors: Collector) -> None:
         """Ask these, too, whenever somebody asks for the metrics."""

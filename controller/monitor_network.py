@@ -21,15 +21,20 @@ class NetworkView:
 
     def intent_of(self, host: str, customization: str) -> str | None:
         """Return the intent of a customization on a host."""
-        for state in self._orchestrator.cib.intents():
-            if any(one.id == customization for one in state.by_host().get(host, ())):
-                return state.name
+        known = self._orchestrator.cib.host(host)
+        for deployment in known.deployments.values() if known else ():
+            if any(item.id == customization for item in deployment.items.get(host, ())):
+                return deployment.intent
         return None
 
     def customized(self) -> Collection[str]:
         """Return the hosts that should have customizations."""
-        there = [s for s in self._orchestrator.cib.intents() if s.phase not in OVER]
-        return {host for state in there for host in state.by_host()}
+        hosts = self._orchestrator.cib.hosts()
+        return [
+            name
+            for name, host in hosts.items()
+            if any(deployment.phase not in OVER for deployment in host.deployments.values())
+        ]
 
     def connected(self, host: str) -> bool:
         """Whether a host's agent is connected."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -34,6 +35,8 @@ class Runner:
         self._database = database
         self._due = asyncio.Event()
         self._builds: dict[str, asyncio.Task[None]] = {}
+        self.observers: list[Callable[[float, float], None]] = []
+        """Are told how many seconds it took to decide what is to be, and to commit it."""
 
     def wake(self) -> None:
         """Say that `settle` is due."""
@@ -54,9 +57,12 @@ class Runner:
         self, orchestrator: Orchestrator, settled: Callable[[], None]
     ) -> float | None:
         try:
+            began = time.monotonic()
             done = orchestrator.settle()
+            decided = time.monotonic()
             if done.store is not None:
                 await self._database.submit(done.store)
+                self._observe(decided - began, time.monotonic() - decided)
             orchestrator.committed()
             settled()
             self._start_builds(orchestrator)
@@ -69,6 +75,10 @@ class Runner:
             await self._go_back(orchestrator, "the change could not be committed: see the log")
             return RETRY
         return done.delay
+
+    def _observe(self, deciding: float, committing: float) -> None:
+        for observer in self.observers:
+            observer(deciding, committing)
 
     async def _go_back(self, orchestrator: Orchestrator, reason: str) -> None:
         """Go on from what the database holds, as soon as it can be read."""

@@ -131,6 +131,8 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         app.include_router(label_routes(orchestrator))
         app.include_router(monitoring.router())
         trust.audit.observers.append(monitoring.monitor.audited)
+        trust.challenges.observers.append(monitoring.challenged)
+        runner.observers.append(monitoring.metrics.settled)
         log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)
         await until_first_ends(
             runner.run(orchestrator, settled=switches.push),
