@@ -8,7 +8,7 @@ what its host has, however many hosts there are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from controller.cib import Cib
@@ -16,6 +16,7 @@ from controller.model import Deployment, Host, IntentState
 from controller.phases import (
     ARRIVED,
     FRAGILE,
+    NORMAL,
     ONWARD,
     OVER,
     RETREAT,
@@ -318,32 +319,37 @@ class Deployer:
 
     # -- what hosts should have
 
-    def desired(self, host: Host) -> list[Customization]:
+    def _desired(self, host: Host, standings: Mapping[str, Standing]) -> list[Customization]:
         """Return what a host should have: a function of the phases of what is deployed there."""
+        before = {one.id: one for one in host.customizations}
         found = []
-        for deployment in host.deployments.values():
-            state = self._cib.intent(deployment.intent)
-            if state is None:
-                continue
-            slot = slots(state.deployments).get(deployment.uid, 1)
-            standing = Standing(slot, state.deprecated)
-            every = (
-                wanted(item, deployment.phase, standing)
-                for item in deployment.items.get(host.name, ())
-            )
-            found += [customization for customization in every if customization]
+        for uid, deployment in host.deployments.items():
+            standing = standings.get(uid, NORMAL)
+            for item in deployment.items.get(host.name, ()):
+                one = wanted(item, deployment.phase, standing, before.get(item.id))
+                found += [one] if one is not None else []
         return found
 
     def _number(self) -> None:
         """Give each desired state that changed a number that its host has never heard of."""
         stale, self._stale = self._stale, set()
-        for name in stale:
-            host = self._cib.host(name)
-            if host is not None:
-                self._number_one(host)
+        hosts = [host for host in map(self._cib.host, stale) if host is not None]
+        standings = self._standings(one.intent for h in hosts for one in h.deployments.values())
+        for host in hosts:
+            self._number_one(host, standings)
 
-    def _number_one(self, host: Host) -> None:
-        host.customizations = self.desired(host)
+    def _standings(self, intents: Iterable[str]) -> dict[str, Standing]:
+        """Return how the deployments of these intents stand in their orders."""
+        found = {}
+        for name in set(intents):
+            state = self._cib.intent(name)
+            if state is not None:
+                places = slots(state.deployments)
+                found.update({u: Standing(slot, state.deprecated) for u, slot in places.items()})
+        return found
+
+    def _number_one(self, host: Host, standings: Mapping[str, Standing]) -> None:
+        host.customizations = self._desired(host, standings)
         digest = fingerprint(host.customizations)
         newest = self._hosts.newest(host.name)
         if digest != host.desired or newest > host.generation:

@@ -55,6 +55,9 @@ ASK_AGAIN = 5.0
 LOOK_EVERY = 1.0
 """Seconds between looks at what is due by the clock on the wall, and at members of intents."""
 
+LOOK_SHARE = 10.0
+"""How many times longer than a look the pause after it is, where very many hosts come."""
+
 
 @dataclass(frozen=True)
 class BuildOrder:
@@ -127,6 +130,7 @@ class Orchestrator(Operations):
         self._readers: list[asyncio.Future[None]] = []
         """Who wants to look at what is committed."""
         self._looked: float | None = None
+        self._look_pause = LOOK_EVERY
         deployer.look_at_all()
 
     def _changed(self) -> None:
@@ -195,8 +199,10 @@ class Orchestrator(Operations):
         host = self.cib.host(hello.host)
         is_new = host is None
         host = host or self.cib.add_host(hello.host)
+        before = host.facts()
         if host.describe(hello) or is_new:
             self.cib.note_host(host)
+        if host.facts() != before or is_new:
             self._members_may_have_changed()
         if is_new:
             self._welcome_back(hello.host)
@@ -377,7 +383,7 @@ class Orchestrator(Operations):
             due.append(agent.sent_at + ASK_AGAIN)
             self._due.add(name)
         if self._looked is not None:
-            due.append(self._looked + LOOK_EVERY)
+            due.append(self._looked + self._look_pause)
         times = [one for one in due if one is not None]
         return max(0.0, min(times) - self._clock()) if times else None
 
@@ -399,7 +405,7 @@ class Orchestrator(Operations):
     def _look(self) -> None:
         """Look at members that may have changed, rotations that are due, and hosts to cut off."""
         now = self._clock()
-        if self._looked is not None and now < self._looked + LOOK_EVERY:
+        if self._looked is not None and now < self._looked + self._look_pause:
             return
         for name in sorted(self._follow):
             state = self.cib.intent(name)
@@ -414,6 +420,7 @@ class Orchestrator(Operations):
                 self._rotate_if_due(state, rotation)
                 self._cut_off(state, rotation)
         self._looked = now if timed or self._follow else None
+        self._look_pause = max(LOOK_EVERY, LOOK_SHARE * (self._clock() - now))
 
     def _rotate_if_due(self, state: IntentState, rotation: Rotation) -> None:
         every, wall = rotation.every, self._wall()

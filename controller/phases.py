@@ -186,32 +186,44 @@ def switches(planned: Planned, phase: Phase) -> Switches | None:
     )
 
 
-def wanted(planned: Planned, phase: Phase, standing: Standing = NORMAL) -> Customization | None:
+def wanted(
+    planned: Planned,
+    phase: Phase,
+    standing: Standing = NORMAL,
+    before: Customization | None = None,
+) -> Customization | None:
     """Return how a host should have a customization while its deployment is in `phase`.
 
-    Who only answers is not deprecated: its peers begin nothing new, and what they began before
-    they were told must be understood, also by a socket that is opened meanwhile.
+    `before` is how it was wanted until now: the same, or a copy with what changed, costs less than
+    a new one. Who only answers is not deprecated: its peers begin nothing new, and what they began
+    before they were told must be understood, also by a socket that is opened meanwhile.
     """
     want = switches(planned, phase)
     if want is None or planned.digest is None:
         return None
     begins = planned.side == "client" or not planned.receives
+    values = {
+        "digest": planned.digest,
+        "priority": planned.priority * SLOTS + standing.slot,
+        "receive": want.receive,
+        "send": want.send,
+        "active": want.active,
+        "deprecated": standing.deprecated and begins,
+    }
+    if before is not None and before.target == planned.target:
+        changed = {name: value for name, value in values.items() if getattr(before, name) != value}
+        return before.model_copy(update=changed) if changed else before
     return Customization(
         id=planned.id,
         intent=planned.intent,
         module=planned.module,
-        digest=planned.digest,
         target=planned.target,
         match=planned.match,
-        priority=planned.priority * SLOTS + standing.slot,
         parameters=planned.parameters,
-        receive=want.receive,
-        send=want.send,
-        active=want.active,
-        deprecated=standing.deprecated and begins,
         epoch=planned.epoch,
         token=planned.token,
         key=planned.key,
+        **values,
     )
 
 
