@@ -35,7 +35,7 @@ CGROUP_HOOKS = (
 OPEN_FILES = ("l45_find_heirs", "l45_settle_heirs")
 """Iterators over all open files, to be run one after the other."""
 LIST_FLOWS = "l45_list_flows"
-LIST_LIVING = "l45_list_living"
+FIND_LIVING = "l45_find_living"
 INTERFACE_HOOKS = ("l45_egress", "l45_ingress")
 LAST = INTERFACE_HOOKS[-1]
 
@@ -161,7 +161,7 @@ def _load(run: Path, data: bytes, cgroup: Path) -> None:
         _set_answer(pins, programs["l45_answer"])
         # Hooks before the iterators: a socket made in between is seen by one of them.
         _attach_cgroup(pins, cgroup, programs, attach_types)
-        for name in (*OPEN_FILES, LIST_FLOWS, LIST_LIVING):
+        for name in (*OPEN_FILES, LIST_FLOWS, FIND_LIVING):
             libbpf.obj_pin(programs[name], pins / "programs" / name)
         with Tables.opened(run) as tables:
             tables.set_digest(hashlib.sha256(data).digest())
@@ -189,9 +189,9 @@ def find_owners(run: Path, tables: Tables) -> None:
 
 
 def forget_dead(run: Path, tables: Tables) -> list[int]:
-    """Take the sets of namespaces away that are gone; return their cookies."""
-    tables.forget_living()
-    with program(run, LIST_LIVING) as fd:
+    """Take the sets of namespaces away that are gone; return the cookies that stood for them."""
+    tables.ask_living()
+    with program(run, FIND_LIVING) as fd:
         if not libbpf.run_once(fd):
             return []  # not all were seen
     if dead := tables.forget_dead():

@@ -230,18 +230,21 @@ class Tables:
         info.digest[:] = digest
         self._info.update(FIRST, bytes(info))
 
-    def forget_living(self) -> None:
-        """Before the kernel is asked which namespaces there are."""
+    def ask_living(self) -> None:
+        """Write down the namespaces that have or hold anything, for the kernel to mark."""
         for key in list(self._living.keys()):
             self._living.delete(key)
+        holders = {module.holder for module in self.modules().values()} - {0}
+        for cookie in holders.union(self.namespaces()):
+            self._living.update(cookie.to_bytes(8, "little"), FIRST)
 
     def forget_dead(self) -> list[int]:
-        """Take the sets of namespaces away that the kernel did not say are there."""
-        living = {int.from_bytes(key, "little") for key in self._living.keys()}  # noqa: SIM118
-        dead = [cookie for cookie in self.namespaces() if cookie not in living]
-        for cookie in dead:
-            self._sets.delete(cookie.to_bytes(8, "little"))
-        return dead
+        """Take the sets of namespaces away that the kernel has not marked; return those."""
+        asked = list(self._living.keys())
+        dead = [key for key in asked if self._living.lookup(key) == FIRST]
+        for key in dead:
+            self._sets.delete(key)
+        return [int.from_bytes(key, "little") for key in dead]
 
     def modules(self) -> dict[int, Module]:
         """Return the loaded modules by slot."""

@@ -41,10 +41,10 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } l45_info SEC(".maps");
 
-/* Which of the namespaces that have sets are still there; written by l45_list_living. */
+/* Namespaces that the driver asks about; l45_find_living makes those that are there nonzero. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, L45_TABLE_MAX);
+	__uint(max_entries, L45_TABLE_MAX + L45_MODULES_MAX);
 	__type(key, __u64);
 	__type(value, __u32);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
@@ -127,19 +127,19 @@ static long l45_note_living(__u32 index, struct l45_search *search)
 	struct list_head *at = search->at;
 	struct net *net = (void *)at - bpf_core_field_offset(struct net, list);
 	__u64 cookie = BPF_CORE_READ(net, net_cookie);
-	__u32 one = 1;
+	__u32 *asked = bpf_map_lookup_elem(&l45_living, &cookie);
 
 	(void)index;
-	if (bpf_map_lookup_elem(&l45_namespaces, &cookie))
-		bpf_map_update_elem(&l45_living, &cookie, &one, BPF_ANY);
+	if (asked)
+		*asked = 1;
 	search->at = BPF_CORE_READ(at, next);
 	return !search->at || search->at == search->begin;
 }
 
 /* Run by the driver: goes from its own namespace through the ring of all. The head of the ring is
- * no namespace; what is read there for a cookie is no key of a set. */
+ * no namespace; what is read there for a cookie nobody asks about. */
 SEC("raw_tp")
-int l45_list_living(void *ctx)
+int l45_find_living(void *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct net *net = BPF_CORE_READ(task, nsproxy, net_ns);
