@@ -29,19 +29,20 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } l45_sockets SEC(".maps");
 
+/* Tasks here are pointers that the verifier knows: members are read without a call. The kernel pads
+ * names with NUL. */
 static inline void l45_read_user(const struct task_struct *task, struct l45_user *user)
 {
-	BPF_CORE_READ_STR_INTO(&user->thread, task, comm);
-	BPF_CORE_READ_STR_INTO(&user->process, task, group_leader, comm);
-	user->exec_id = BPF_CORE_READ(task, self_exec_id);
-	user->tgid = BPF_CORE_READ(task, tgid);
-	user->uid = BPF_CORE_READ(task, cred, euid.val);
+	__builtin_memcpy(user->thread, task->comm, L45_COMM);
+	__builtin_memcpy(user->process, task->group_leader->comm, L45_COMM);
+	user->exec_id = task->self_exec_id;
+	user->tgid = task->tgid;
+	user->uid = task->cred->euid.val;
 }
 
 static inline int l45_is_program(const struct l45_user *user, const struct task_struct *task)
 {
-	return user->tgid == (__u32)BPF_CORE_READ(task, tgid) &&
-	       user->exec_id == BPF_CORE_READ(task, self_exec_id);
+	return user->tgid == (__u32)task->tgid && user->exec_id == task->self_exec_id;
 }
 
 static inline int l45_same_user(const struct l45_user *a, const struct l45_user *b)
@@ -65,7 +66,7 @@ static __noinline int l45_own(struct l45_socket *socket, const struct task_struc
 			owner->used = 0;
 		}
 		owner->user = now;
-		owner->pid = BPF_CORE_READ(task, pid);
+		owner->pid = task->pid;
 		__sync_fetch_and_add(&socket->version, 1);
 	}
 	if (uses && !owner->used)
@@ -83,7 +84,7 @@ static __always_inline int l45_record(void *sk, __u64 netns, __u32 uses)
 		bpf_sk_storage_get(&l45_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (socket)
-		l45_own(socket, (void *)bpf_get_current_task(), netns, uses);
+		l45_own(socket, bpf_get_current_task_btf(), netns, uses);
 	return 1; /* the kernel goes on with what it was asked to do */
 }
 
@@ -91,7 +92,7 @@ static __always_inline int l45_record(void *sk, __u64 netns, __u32 uses)
  * of the next message, which is matched when it comes. */
 static __always_inline int l45_record_reader(void *sk, __u64 netns, __u32 uses)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct l45_socket *socket =
 		bpf_sk_storage_get(&l45_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -147,7 +148,7 @@ static inline __u64 l45_claim(const struct l45_owner *owner, const struct task_s
 {
 	if (owner->used && owner->user.tgid == (__u32)task->tgid)
 		return ~0ull;
-	return BPF_CORE_READ(task, group_leader, start_time);
+	return task->group_leader->start_time;
 }
 
 SEC("iter/task_file")
