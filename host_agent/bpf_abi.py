@@ -184,7 +184,12 @@ class FlowHeadStruct(ctypes.Structure):
 class InfoStruct(ctypes.Structure):
     """struct l45_info."""
 
-    _fields_ = (("digest", c_uint8 * 32), ("sets", c_uint32), ("scan", c_uint32))
+    _fields_ = (
+        ("digest", c_uint8 * 32),
+        ("sets", c_uint32),
+        ("scan", c_uint32),
+        ("scanned", c_uint64),
+    )
 
 
 class ModuleStruct(ctypes.Structure):

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,9 +181,15 @@ def program(run: Path, name: str) -> Iterator[int]:
         os.close(fd)
 
 
-def find_owners(run: Path, tables: Tables) -> None:
-    """Look at all open files for sockets, and who has them now."""
-    tables.next_scan()
+def find_owners(run: Path, tables: Tables, at_least_every: float = 0.0) -> None:
+    """Look at all open files for sockets, and who has them now.
+
+    Not where that was done within so many seconds, for whatever namespace.
+    """
+    now = time.monotonic_ns()
+    if now - tables.scanned < at_least_every * 1e9:
+        return
+    tables.next_scan(now)
     for name in OPEN_FILES:
         with program(run, name) as fd:
             libbpf.run_iterator(fd)

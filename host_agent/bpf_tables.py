@@ -117,6 +117,11 @@ def _deprecated(one: Member, before: Member | None, now: int) -> int:
     return before.deprecated if before.is_deprecated else now
 
 
+def _after(number: int) -> int:
+    """Return the next number of 32 bits, never 0."""
+    return (number + 1) % 2**32 or 1
+
+
 def _key(number: int) -> bytes:
     return number.to_bytes(4, "little")
 
@@ -198,7 +203,7 @@ class Tables:
     def _replace(self, cookie: int, members: Sequence[Member]) -> None:
         if len(members) > MAX_CUSTOMIZATIONS:
             raise TapError(f"a namespace has at most {MAX_CUSTOMIZATIONS} customizations")
-        content = SetStruct(count=len(members), number=self._next("sets"))
+        content = SetStruct(count=len(members), number=self._next_set())
         for position, one in enumerate(members):
             content.entries[position] = AttachedStruct(one.index, one.flags, one.deprecated)
         inner = libbpf.Map.create_array("l45_set", ctypes.sizeof(SetStruct), 1)
@@ -208,17 +213,22 @@ class Tables:
         finally:
             inner.close()
 
-    def next_scan(self) -> None:
+    def next_scan(self, now: int) -> None:
         """Begin another look at open files: what an earlier one noted counts no more."""
-        self._next("scan")
-
-    def _next(self, counter: str) -> int:
-        """Count one up, and return it; never 0."""
         info = self._read_info()
-        number = (getattr(info, counter) + 1) % 2**32 or 1
-        setattr(info, counter, number)
+        info.scan, info.scanned = _after(info.scan), now
         self._info.update(FIRST, bytes(info))
-        return int(number)
+
+    @property
+    def scanned(self) -> int:
+        """When open files were looked at, for any namespace, ns of CLOCK_MONOTONIC."""
+        return int(self._read_info().scanned)
+
+    def _next_set(self) -> int:
+        info = self._read_info()
+        info.sets = _after(info.sets)
+        self._info.update(FIRST, bytes(info))
+        return int(info.sets)
 
     def _read_info(self) -> InfoStruct:
         raw = self._info.lookup(FIRST) or bytes(ctypes.sizeof(InfoStruct))

@@ -42,6 +42,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 SO_NETNS_COOKIE = 71
+OWNERS_SECONDS = 5.0
+"""How often open files are looked at while there are customizations, for all namespaces."""
 MODULE_PROGRAMS = {"l45_send", "l45_recv"}
 MODULE_MAPS = {"l45_context", "l45_customizations", "l45_dispatch"}
 
@@ -155,10 +157,13 @@ class BpfTap:
     def customizations(self) -> list[Status]:
         """Return what is in force in this namespace, in the order in which it is asked.
 
-        Interfaces that have come since get their filters now.
+        Interfaces that have come since get their filters now, and sockets that were handed from
+        one program to another their owners, if nobody has looked for some seconds.
         """
         with self._locked_tables() as tables:
             members = tables.members(netns_cookie())
+            if members:
+                bpf_install.find_owners(self._run, tables, OWNERS_SECONDS)
             if self._links and self._links.has_news():
                 bpf_tc.prepare()
                 if members:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from host_agent import bpf_tap
 from tests.system.bpf.kit import PORT, ROOT, SERVER, TIMEOUT, Wire, inside, named
 
 pytestmark = [
@@ -141,6 +142,19 @@ def test_who_sends_first_after_the_set_owns_it_from_then_on(wire: Wire) -> None:
     with heir(wire, given) as program:
         tag_heir(wire, send=True)
         assert program.ask(b"peer" + QUERY) == b"sent"
+        assert wire.wiretap.next().payload == TAG_HEIR + QUERY
+
+
+def test_socket_handed_on_after_the_set_is_found_when_the_agent_looks(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpf_tap, "OWNERS_SECONDS", 0.0)
+    given = connected(wire)
+    tag_heir(wire, send=True)
+    with heir(wire, given) as program:
+        given.close()
+        wire.client.counters()
+        program.ask(QUERY)
         assert wire.wiretap.next().payload == TAG_HEIR + QUERY
 
 
