@@ -189,6 +189,8 @@ class InfoStruct(ctypes.Structure):
         ("sets", c_uint32),
         ("scan", c_uint32),
         ("scanned", c_uint64),
+        ("strangers", c_uint32),
+        ("unused", c_uint32),
     )
 
 

@@ -216,13 +216,18 @@ class Tables:
     def next_scan(self, now: int) -> None:
         """Begin another look at open files: what an earlier one noted counts no more."""
         info = self._read_info()
-        info.scan, info.scanned = _after(info.scan), now
+        info.scan, info.scanned, info.strangers = _after(info.scan), now, 0
         self._info.update(FIRST, bytes(info))
 
     @property
     def scanned(self) -> int:
         """When open files were looked at, for any namespace, ns of CLOCK_MONOTONIC."""
         return int(self._read_info().scanned)
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether somebody was seen then with a socket that is another's."""
+        return bool(self._read_info().strangers)
 
     def _next_set(self) -> int:
         info = self._read_info()

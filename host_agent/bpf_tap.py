@@ -135,7 +135,7 @@ class BpfTap:
 
     def apply(self, customizations: Sequence[Customization]) -> None:
         """Switch this namespace to these customizations, and free what no namespace uses."""
-        cookie = netns_cookie()
+        cookie, asked = netns_cookie(), time.monotonic_ns()
         _check_set(customizations)
         with self._locked_tables() as tables:
             slots = {module.digest: slot for slot, module in tables.modules().items()}
@@ -145,7 +145,7 @@ class BpfTap:
             members = plan(wanted, tables.members(cookie), used, time.monotonic_ns())
             if members:
                 self._attach()  # interfaces may have come since
-                bpf_install.find_owners(self._run, tables)
+                bpf_install.find_owners(self._run, tables, asked)
             tables.switch(cookie, members)
             freed = tables.sweep([cookie, *dead])
             if not members:
@@ -163,7 +163,8 @@ class BpfTap:
         with self._locked_tables() as tables:
             members = tables.members(netns_cookie())
             if members:
-                bpf_install.find_owners(self._run, tables, OWNERS_SECONDS)
+                since = time.monotonic_ns() - int(OWNERS_SECONDS * 1e9)
+                bpf_install.find_owners(self._run, tables, since)
             if self._links and self._links.has_news():
                 bpf_tc.prepare()
                 if members:

@@ -5,9 +5,9 @@
  *
  * No hook sees a connected socket being used, nor a socket that is handed to another program
  * (fork and exec, socket activation, SCM_RIGHTS) and not used yet. So when a set is applied the
- * driver has all open files looked at, twice: the first time for who becomes the owner of each
- * socket, the second time to read who that is. It is who used the socket last, while he has it;
- * else the youngest process that has it, for who hands on what he made is older.
+ * driver has all open files looked at: for who becomes the owner of each socket, and, where that is
+ * not who it was, a second time to read who that is. It is who used the socket last, while he has
+ * it; else the youngest process that has it, for who hands on what he made is older.
  */
 #ifndef L45_BPF_OWNERS_H
 #define L45_BPF_OWNERS_H
@@ -156,9 +156,9 @@ int l45_find_heirs(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
+	struct l45_info *info = l45_info_of_tap();
 	struct l45_socket *socket;
 	struct sock *sk;
-	__u32 scan;
 	__u64 claim;
 
 	if (!task || !file)
@@ -167,14 +167,15 @@ int l45_find_heirs(struct bpf_iter__task_file *ctx)
 	if (!sk)
 		return 0;
 	socket = bpf_sk_storage_get(&l45_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	scan = l45_scan();
-	if (!socket)
+	if (!socket || !info)
 		return 0;
+	if (!l45_is_program(&socket->owner.user, task))
+		info->strangers = 1;
 	claim = l45_claim(&socket->owner, task);
-	if (socket->scan != scan || claim > socket->heir_age) {
+	if (socket->scan != info->scan || claim > socket->heir_age) {
 		socket->heir = task->tgid;
 		socket->heir_age = claim;
-		socket->scan = scan;
+		socket->scan = info->scan;
 	}
 	return 0;
 }
@@ -184,6 +185,7 @@ int l45_settle_heirs(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
+	struct l45_info *info = l45_info_of_tap();
 	struct l45_socket *socket;
 	struct sock *sk;
 
@@ -193,7 +195,7 @@ int l45_settle_heirs(struct bpf_iter__task_file *ctx)
 	if (!sk)
 		return 0;
 	socket = bpf_sk_storage_get(&l45_sockets, sk, 0, 0);
-	if (!socket || socket->scan != l45_scan() || socket->heir != (__u32)task->tgid)
+	if (!socket || !info || socket->scan != info->scan || socket->heir != (__u32)task->tgid)
 		return 0;
 	/* Of the owner himself the hooks know more: which of his threads it was. */
 	if (!l45_is_program(&socket->owner.user, task))

@@ -50,12 +50,11 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } l45_living SEC(".maps");
 
-static __always_inline __u32 l45_scan(void)
+static __always_inline struct l45_info *l45_info_of_tap(void)
 {
 	__u32 first = 0;
-	const struct l45_info *info = bpf_map_lookup_elem(&l45_info, &first);
 
-	return info ? info->scan : 0;
+	return bpf_map_lookup_elem(&l45_info, &first);
 }
 
 /* The set of a namespace, or NULL. */

@@ -145,12 +145,14 @@ struct l45_flow_head {
 			      /* struct l45_socket, struct l45_flow_counts */
 };
 
-/* Of the whole program set; the driver's, but for reading `scan`. */
+/* Of the whole program set; the driver's, but for `strangers`. */
 struct l45_info {
 	__u8 digest[32]; /* SHA-256 of the object that was loaded */
 	__u32 sets;	 /* number of the newest set */
 	__u32 scan;	 /* how often open files were looked at */
 	__u64 scanned;	 /* ... and when last: ns of CLOCK_MONOTONIC */
+	__u32 strangers; /* whether somebody was seen then with a socket that is another's */
+	__u32 unused;
 };
 
 /* A module artifact in the dispatch table; all zero where the slot is free. */
@@ -200,7 +202,7 @@ L45_SIZE(l45_socket, 2 * L45_PATH);
 L45_SIZE(l45_counters, 64);
 L45_SIZE(l45_flow_counts, 1344);
 L45_SIZE(l45_flow_head, 56);
-L45_SIZE(l45_info, 48);
+L45_SIZE(l45_info, 56);
 L45_SIZE(l45_module_entry, 72);
 L45_SIZE(l45_walk, 368);
 #undef L45_SIZE
