@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from controller.challenger import Subject
 from controller.orchestrator import Orchestrator
 from controller.policy import Policy, effective
-from wire.messages import Customization
 
 
 class ChallengeSource:
@@ -18,7 +16,7 @@ class ChallengeSource:
         self, orchestrator: Orchestrator, policy: Callable[[], Policy], every: float | None
     ) -> None:
         """Challenge as intents and `policy` ask; `every` so many seconds where neither does."""
-        self._orchestrator: Any = orchestrator
+        self._orchestrator = orchestrator
         self._policy = policy
         self._every = every
 
@@ -31,7 +29,7 @@ class ChallengeSource:
                 continue
             reported = {status.id for status in now.report.customizations} if now.report else set()
             settled = now.report is not None and now.report.generation == now.generation
-            for one in self._customizations(name, host):
+            for one in host.customizations:
                 yield Subject(
                     host=name,
                     customization=one.id,
@@ -55,7 +53,3 @@ class ChallengeSource:
             row.name: effective(policy, row.intent).security.challenge_every or self._every
             for row in self._orchestrator.cib.intents()
         }
-
-    def _customizations(self, name: str, host: Any) -> list[Customization]:  # noqa: ANN401
-        found: list[Customization] = getattr(host, "customizations", [])
-        return found
