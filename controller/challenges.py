@@ -116,9 +116,9 @@ class Challenges:
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         """Judge an answer."""
         outcome, learnt = self._challenger.answered(host, answer, time.monotonic())
-        if learnt is not None:
-            self._in_background(self._learn(learnt, host))
-        if outcome is not None:
+        if learnt is not None and outcome is not None:
+            self._in_background(self._learn(learnt, outcome))
+        elif outcome is not None:
             self._tell(outcome)
 
     async def demand(self, name: str) -> list[Outcome]:
@@ -175,15 +175,19 @@ class Challenges:
         entry = Entry("challenge failed", subject.host, detail=detail, outcome="revoked")
         await self._audit.add(entry)
 
-    async def _learn(self, learnt: Learnt, host: str) -> None:
+    async def _learn(self, learnt: Learnt, outcome: Outcome) -> None:
+        """Keep what binds everyone from now on; nobody is told that it is right before."""
         row = {
             "digest": learnt.digest,
             "kernel": learnt.kernel,
             "evidence": learnt.evidence,
             "learnt": time.time(),
-            "host": host,
+            "host": outcome.subject.host,
         }
-        await self._database.submit(lambda session: session.merge(EvidenceRow(**row)))
+        try:
+            await self._database.submit(lambda session: session.merge(EvidenceRow(**row)))
+        finally:
+            self._tell(outcome)
 
     def _new(self, known: Iterable[Learnt]) -> Challenger:
         @functools.lru_cache(maxsize=256)

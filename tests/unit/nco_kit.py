@@ -21,12 +21,15 @@ from controller import ca
 from controller.cib import Cib, read_all
 from controller.config import NcoConfig, StateFolder
 from controller.database import Database
+from wire import challenge
 from wire.artifact import verified
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials
 from wire.messages import (
     FROM_NCO,
     ArtifactData,
+    Challenge,
+    ChallengeAnswer,
     Counters,
     Customization,
     Desired,
@@ -184,6 +187,8 @@ class Agent:
         self.name = name
         self.address = address
         self.refusal: str | None = None
+        self.evidence: bytes | None = b"sendtag.recvtag."
+        """What it says that it runs; None: it does not answer challenges."""
         self.holds = threading.Event()
         self.seen: list[Desired] = []
         self.applied: dict[str, Customization] = {}
@@ -260,9 +265,25 @@ class Agent:
             if missing := self._missing(message):
                 self._send(Need(digests=missing))
             return message
+        elif isinstance(message, Challenge):
+            self._prove(message)
         else:
             assert isinstance(message, Welcome | Refused)
         return None
+
+    def _prove(self, asked: Challenge) -> None:
+        one = self.applied.get(asked.customization)
+        if self.evidence is None or one is None:
+            return
+        proof = challenge.Challenge(one.key, asked.nonce, one.id, self.evidence)
+        self._send(
+            ChallengeAnswer(
+                customization=one.id,
+                nonce=asked.nonce,
+                answer=proof.answer(),
+                evidence=self.evidence,
+            )
+        )
 
     def _missing(self, desired: Desired) -> list[str]:
         return sorted({c.digest for c in desired.customizations} - set(self.artifacts))
