@@ -49,15 +49,15 @@ class Pace:
 class FlowReporter:
     """Makes the messages about flows out of what the taps say at each look.
 
-    A flow that came and went between two messages is told of in the next one, and left out of the
-    one after it: so the NCO learns of short flows too.
+    A flow that came, or changed, and went between two messages is told of in the next one, and
+    left out of the one after it: so the NCO learns of short flows too.
     """
 
     def __init__(self, clock: Callable[[], float], seconds: float = REPORT_SECONDS) -> None:
         self._pace = Pace(seconds, clock)
         self._told: Flows | None = None
         self._ended: dict[Key, Flow] = {}
-        """Seen since the last message, and not there any more."""
+        """Not there any more, and not told of as they were in the end."""
         self._seen: dict[Key, Flow] = {}
 
     def connected(self) -> None:
@@ -68,7 +68,9 @@ class FlowReporter:
     def look(self, flows: Sequence[Flow]) -> Flows | None:
         """Take what the taps say now; return the message to send, if one is due."""
         now = {(flow.transport, flow.number): flow for flow in flows}
-        self._ended |= {key: flow for key, flow in self._seen.items() if key not in now}
+        told = self._told.flows if self._told else []
+        gone = {key: flow for key, flow in self._seen.items() if key not in now}
+        self._ended |= {key: flow for key, flow in gone.items() if flow not in told}
         self._seen = now
         while len(self._ended) > MAX_FLOWS:
             del self._ended[next(iter(self._ended))]

@@ -73,6 +73,36 @@ def test_a_flow_between_two_messages_is_told_of_once() -> None:
     assert told(reporter, flow(1)) == Flows(flows=[flow(1)])
 
 
+def test_a_flow_that_ends_as_it_was_told_of_is_left_out() -> None:
+    clock = Clock()
+    reporter = FlowReporter(clock, seconds=5)
+    assert told(reporter, flow(1)) is not None
+    clock.now = 5
+    assert told(reporter) == Flows()
+
+
+@given(
+    st.lists(st.tuples(st.dictionaries(st.integers(1, 4), st.integers(0, 3)), st.integers(0, 3)))
+)
+def test_in_the_end_the_nco_knows_what_is_there_and_has_heard_of_every_flow(
+    looks: list[tuple[dict[int, int], int]],
+) -> None:
+    clock = Clock()
+    reporter = FlowReporter(clock, seconds=5)
+    heard: dict[int, int] = {}
+    known: list[Flow] = []
+    for step, (there, pause) in enumerate([*looks, ({}, 5), ({}, 5), ({}, 5)]):
+        message = told(reporter, *(flow(100 * step + n, sent) for n, sent in there.items()))
+        if message is not None:
+            known = message.flows
+            heard |= {one.number: one.customizations[0].counters.sent for one in known}
+        clock.now += pause
+    assert known == []
+    assert heard == {
+        100 * step + n: sent for step, (there, _) in enumerate(looks) for n, sent in there.items()
+    }
+
+
 def test_a_new_session_begins_with_a_snapshot() -> None:
     clock = Clock()
     reporter = FlowReporter(clock, seconds=5)
