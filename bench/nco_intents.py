@@ -27,19 +27,19 @@ class Operator:
     def build(self) -> None:
         """Have both modules compiled, by deploying them to two hosts only."""
         for module, name in ((FIRST, "build-1"), (SECOND, "build-2")):
-            self._nco.call("PUT", f"/intents/{name}", _intent(name, module, {"host": host_name(1)}))
+            self._nco.call("PUT", _path(name), _intent(name, module, {"host": host_name(1)}))
             self._until(name, "active", 60)
-            self._nco.call("DELETE", f"/intents/{name}")
+            self._nco.call("DELETE", _path(name))
             self._until(name, "gone", 60)
 
     def deploy(self, seconds: float) -> None:
         """Deploy to all, until each agent has said that it is so."""
-        self._nco.call("PUT", f"/intents/{NAME}", _intent(NAME, FIRST, {"prefix": CLIENTS}))
+        self._nco.call("PUT", _path(NAME), _intent(NAME, FIRST, {"prefix": CLIENTS}))
         self._agents.until(lambda states: _does(states, FIRST), "deploy", seconds)
 
     def rotate(self, seconds: float) -> None:
         """Have another module in its place, until each agent has said that it is so."""
-        self._nco.call("POST", f"/intents/{NAME}/rotate", {"module": SECOND})
+        self._nco.call("POST", _path(NAME, "/rotate"), {"module": SECOND})
         self._agents.until(lambda states: _does(states, SECOND), "rotate", seconds)
 
     def confirmed_at(self, seconds: float) -> float:
@@ -48,7 +48,7 @@ class Operator:
 
     def revoke(self, seconds: float) -> None:
         """Take everything away."""
-        self._nco.call("DELETE", f"/intents/{NAME}")
+        self._nco.call("DELETE", _path(NAME))
         self._agents.until(lambda states: states["plain"], "revoke", seconds)
         self._until(NAME, "gone", seconds)
 
@@ -56,13 +56,17 @@ class Operator:
         """Wait until an intent is in a phase, and no deployment of it in another one."""
         deadline = time.monotonic() + seconds
         while True:
-            intent = self._nco.get(f"/intents/{name}")
+            intent = self._nco.get(_path(name))
             phases = {intent["phase"], *(one["phase"] for one in intent["deployments"])}
             if phases == {phase}:
                 return float(intent["history"][-1]["at"])
             if time.monotonic() > deadline or "failed" in phases:
                 raise Failed(f"intent {name}: {intent['phase']}, {intent['error']}")
             time.sleep(LOOK_SECONDS)
+
+
+def _path(name: str, what: str = "") -> str:
+    return f"/intents/{name}{what}?hosts=false"
 
 
 def _intent(name: str, module: str, client: Mapping[str, str]) -> dict[str, Any]:

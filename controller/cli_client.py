@@ -32,6 +32,8 @@ SILENCE_LIMIT = 60.0
 BY_NAME = {"sni_hostname": NCO_NAME}
 """By whatever address it is called, the certificate is to be the NCO's."""
 
+WITHOUT_HOSTS = "?hosts=false"
+
 
 class CommandError(Exception):
     """The command cannot do what was asked; the text says why and what to do."""
@@ -115,9 +117,10 @@ class NcoClient:
         """Return all intents."""
         return self.call("GET", "/intents", list[IntentView])
 
-    def intent(self, name: str) -> IntentView:
-        """Return one intent."""
-        return self.call("GET", intent_path(name), IntentView)
+    def intent(self, name: str, *, hosts: bool = True) -> IntentView:
+        """Return one intent, with or without its hosts: there may be very many."""
+        path = intent_path(name) + ("" if hosts else WITHOUT_HOSTS)
+        return self.call("GET", path, IntentView)
 
     def plan(self, intent: Intent) -> PlanView:
         """Return what applying would do."""
@@ -133,11 +136,11 @@ class NcoClient:
 
     def apply(self, intent: Intent) -> IntentView:
         """Begin to deploy."""
-        return self.call("PUT", intent_path(intent.name), IntentView, intent)
+        return self.call("PUT", intent_path(intent.name) + WITHOUT_HOSTS, IntentView, intent)
 
     def revoke(self, name: str) -> IntentView:
         """Begin to take away."""
-        return self.call("DELETE", intent_path(name), IntentView)
+        return self.call("DELETE", intent_path(name) + WITHOUT_HOSTS, IntentView)
 
     def call(
         self, method: str, path: str, kind: type[T] | None, body: BaseModel | None = None

@@ -157,7 +157,7 @@ class Follower:
         """Return the intent; a service that is being restarted is waited for."""
         while True:
             try:
-                return self._client.intent(self._name)
+                return self._client.intent(self._name, hosts=False)
             except Unreachable:
                 if time.monotonic() >= deadline:
                     raise

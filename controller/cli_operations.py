@@ -11,7 +11,14 @@ from pydantic import BaseModel
 
 from controller import cli_print
 from controller.api import IntentView
-from controller.cli_client import CommandError, NcoClient, connected, host_path, intent_path
+from controller.cli_client import (
+    WITHOUT_HOSTS,
+    CommandError,
+    NcoClient,
+    connected,
+    host_path,
+    intent_path,
+)
 from controller.cli_intents import POLL, parameter
 from controller.config import find_state
 from controller.phases import Phase
@@ -59,7 +66,7 @@ def rotate(
             cli_print.line(f"the rotation of {name} is taken back")
             return
         body = Rotate(module=module, parameters=dict(map(parameter, values or [])))
-        begun = nco.call("POST", f"{intent_path(name)}/rotate", IntentView, body)
+        begun = nco.call("POST", f"{intent_path(name)}/rotate{WITHOUT_HOSTS}", IntentView, body)
         number = max(deployment.number for deployment in begun.deployments)
         if no_wait:
             cli_print.line(f"the rotation of {name} has begun")
@@ -72,7 +79,7 @@ def _follow_rotation(nco: NcoClient, name: str, number: int, timeout: float) -> 
     began, printed = time.time(), time.time()
     deadline = time.monotonic() + timeout
     while True:
-        view = nco.intent(name)
+        view = nco.intent(name, hosts=False)
         for event in view.history:
             if event.at > printed:
                 printed = event.at

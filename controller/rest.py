@@ -8,10 +8,9 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +29,7 @@ from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
 from controller.rest_http import HttpConnection, LocalConnection
-from controller.rest_operations import operation_routes
+from controller.rest_operations import Hosts, operation_routes
 from controller.rest_trust import trust_routes
 from controller.switch_server import SwitchServer
 from controller.trust import Trust
@@ -43,9 +42,6 @@ STATUS_OF: dict[type[Refusal], int] = {
     Invalid: 422,
     Unavailable: 503,
 }
-
-
-Hosts = Annotated[bool, Query(description="Show each host; of very many that takes a while.")]
 
 
 class BodyLimit:
@@ -129,18 +125,20 @@ def make_app(
         return views.intent(name, hosts=hosts)
 
     @app.put("/intents/{name}", responses={409: refusals[409]})
-    async def apply(name: str, intent: Intent, response: Response) -> IntentView:
+    async def apply(
+        name: str, intent: Intent, response: Response, hosts: Hosts = True
+    ) -> IntentView:
         if intent.name != name:
             raise Invalid(f"the intent is named {intent.name!r}, the address says {name!r}")
         response.status_code = 201 if orchestrator.apply(intent) else 200
         await orchestrator.saved()
-        return views.intent(name)
+        return views.intent(name, hosts=hosts)
 
     @app.delete("/intents/{name}", status_code=202, responses={404: refusals[404]})
-    async def revoke(name: str) -> IntentView:
+    async def revoke(name: str, hosts: Hosts = True) -> IntentView:
         orchestrator.revoke(name)
         await orchestrator.saved()
-        return views.intent(name)
+        return views.intent(name, hosts=hosts)
 
     app.include_router(operation_routes(orchestrator, views))
     return app
