@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
+import signal
 import statistics
 import sys
 import tempfile
@@ -273,6 +274,7 @@ def _measure_all(options: Options) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write `bench/results/nco.json` and `nco.png`."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         rows = _measure_all(options)
     except (Failed, OpenVSwitchError, TestbedError, OSError) as error:
