@@ -106,7 +106,10 @@ class Challenges:
     async def run(self) -> None:
         """Ask and judge until cancelled."""
         while True:
-            self._look()
+            try:
+                self._look()
+            except Exception:  # of one host's, must not end all others' service
+                log.exception("challenges could not be looked at")
             due = self._challenger.next_look(time.monotonic())
             pause = LOOK_SECONDS if due is None else min(due, LOOK_SECONDS)
             with contextlib.suppress(TimeoutError):

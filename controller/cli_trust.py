@@ -80,8 +80,8 @@ def host_token(
 def host_revoke(name: HostName, state: State = None, json: Json = False) -> None:
     """Cut a host off, now: its session ends and its certificates are never accepted again.
 
-    Its customizations stay in its kernel, and what intents ask of it stays asked: `nco revoke`
-    takes an intent away. A new token (`nco host token`) lets it enrol anew.
+    Its customizations stay in its kernel, and what intents ask of it stays asked: `nco host forget`
+    takes it out of all intents. A new token (`nco host token`) lets it enrol anew.
     """
     with connected(find_state(state)) as nco:
         answer = nco.call("POST", f"{host_path(name)}/revoke", RevokedView)
