@@ -99,6 +99,7 @@ def deployment_values(deployment: Deployment) -> Values:
         "parameters": dict(deployment.parameters),
         "phase": deployment.phase,
         "error": deployment.error,
+        "proven": deployment.proven,
         "ends": deployment.ends,
     }
 
@@ -116,6 +117,7 @@ def deployment_of(row: DeploymentRow) -> Deployment:
         parameters=dict(row.parameters),
         phase=row.phase,
         error=row.error,
+        proven=row.proven,
         ends=row.ends,
     )
 

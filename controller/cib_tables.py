@@ -87,6 +87,7 @@ class DeploymentRow(Base):
     parameters: Mapped[dict[str, int]] = mapped_column(JSON)
     phase: Mapped[Phase] = mapped_column(PHASE)
     error: Mapped[str | None]
+    proven: Mapped[bool]
     ends: Mapped[bool]
 
 

@@ -28,7 +28,7 @@ from controller.phases import (
     obstacle,
     wanted,
 )
-from controller.rotation import slots, superseded
+from controller.rotation import held_back, slots, superseded
 from wire.frames import encode
 from wire.messages import Customization
 
@@ -142,7 +142,9 @@ class Deployer:
 
     def next_look(self) -> float | None:
         """Return when, by the clock, time alone will change something."""
-        return min((self.since(d) + self._linger for d in self._draining.values()), default=None)
+        now = self._clock()
+        ends = (self.since(one) + self._linger for one in self._draining.values())
+        return min((end for end in ends if end > now), default=None)
 
     def fail(self, state: IntentState, deployment: Deployment, reason: str) -> None:
         """Let a deployment fail that is on its way up."""
@@ -175,11 +177,12 @@ class Deployer:
         if phase == Phase.DRAIN:
             self._draining[deployment.uid] = deployment
         if phase == Phase.ACTIVE:
+            deployment.proven = True
             deployment.unconfirmed.clear()  # `send` asked the same of everybody
         else:
             deployment.unconfirmed = set(deployment.items)
         self.steered = True
-        self._moved[deployment.uid] = deployment
+        self._moved.update({one.uid: one for one in state.deployments})
         self._stale.update(deployment.items)
         self._heard.update(deployment.items)
         self._cib.note_deployment(deployment)
@@ -246,7 +249,8 @@ class Deployer:
     def _hear(self, deployment: Deployment, host: str, now: HostNow) -> bool:
         """Take note of what a host says of a deployment; whether its confirmation is to be told."""
         phase, items = deployment.phase, deployment.items[host]
-        if phase in FRAGILE and (reason := fault(items, phase, now)) is not None:
+        fragile = phase in FRAGILE and not deployment.proven
+        if fragile and (reason := fault(items, phase, now)) is not None:
             self._faults.setdefault(deployment.uid, (host, reason))
             self._moved[deployment.uid] = deployment
             return False
@@ -288,7 +292,7 @@ class Deployer:
             self.enter(state, deployment, Phase.RECEIVE, "every artifact is built")
         elif phase == Phase.INACTIVE and state.active and not deployment.unconfirmed:
             self.enter(state, deployment, Phase.RECEIVE, ARRIVED[Phase.RECEIVE])
-        elif phase in ONWARD and self._is_done(deployment):
+        elif phase in ONWARD and self._is_done(state, deployment):
             self._go_on(state, deployment)
 
     def _fail_on(self, state: IntentState, deployment: Deployment, host: str, reason: str) -> None:
@@ -297,10 +301,16 @@ class Deployer:
             state.left_out[host] = reason
         self.fail(state, deployment, f"host {host}: {reason}")
 
-    def _is_done(self, deployment: Deployment) -> bool:
-        if deployment.phase == Phase.DRAIN:
-            return self._drained(deployment)
-        return not deployment.unconfirmed
+    def _is_done(self, state: IntentState, deployment: Deployment) -> bool:
+        if held_back(state, deployment):
+            return False
+        if deployment.phase != Phase.DRAIN:
+            return not deployment.unconfirmed
+        return all(
+            self._drained(one)
+            for one in state.deployments
+            if one.phase == Phase.DRAIN and one.succession == deployment.succession
+        )
 
     def _drained(self, deployment: Deployment) -> bool:
         return self._clock() >= self.since(deployment) + self._linger

@@ -92,6 +92,8 @@ class Deployment:
     phase: Phase = Phase.BUILDING
     error: str | None = None
     """Why it fails, from the moment it does."""
+    proven: bool = False
+    """Whether it was active once; what is activated again waits for who refuses."""
     ends: bool = False
     """Whether it goes down to be removed, and not to become inactive."""
     items: dict[str, list[Planned]] = field(default_factory=dict)

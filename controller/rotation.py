@@ -78,3 +78,27 @@ def next_module(modules: Sequence[str], now: str) -> str:
     if not modules:
         return now
     return modules[(modules.index(now) + 1) % len(modules)] if now in modules else modules[0]
+
+
+def held_back(state: IntentState, deployment: Deployment) -> bool:
+    """Whether a deployment that could go on waits for others of its succession.
+
+    Hosts that joined send to servers of the deployments before theirs. So those that go up together
+    send only when all of them receive, and those that go down together stop to receive only when
+    none of them sends any more; of hosts that are left out nobody waits for that.
+    """
+    others = [
+        one
+        for one in state.deployments
+        if one is not deployment and one.succession == deployment.succession
+    ]
+    if deployment.phase == Phase.RECEIVE and deployment.proven:
+        return any(one.phase == Phase.INACTIVE or _is_not_received(one) for one in others)
+    if deployment.phase == Phase.DRAIN:
+        left = state.left_out.keys()
+        return any(one.phase == Phase.STOP_SEND and one.unconfirmed - left for one in others)
+    return False
+
+
+def _is_not_received(deployment: Deployment) -> bool:
+    return deployment.phase == Phase.RECEIVE and bool(deployment.unconfirmed)

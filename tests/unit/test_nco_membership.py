@@ -36,12 +36,14 @@ class Understood:
         for name in CLIENTS:
             for one in self._world.hosts[name].applied.values():
                 for server, address in SERVERS.items():
-                    if one.send and str(one.match.remote) == f"{address}/32":
+                    if one.send and one.active and str(one.match.remote) == f"{address}/32":
                         self._sent[server, one.module] = self._world.now
         for (server, module), at in self._sent.items():
             there = self._world.hosts[server].applied.values()
             lingered = self._world.now >= at + LINGER
-            assert lingered or any(c.receive and c.module == module for c in there), server
+            assert lingered or any(c.receive and c.active and c.module == module for c in there), (
+                server
+            )
 
 
 def labelled(folder: Path, labels: dict[str, str]) -> World:
@@ -190,6 +192,46 @@ def test_a_failed_challenge_revokes_on_both_ends(world: World) -> None:
     world.nco.challenge_failed("nobody", item, "again")
 
 
+def slow(world: World, name: str, safety: Understood, rounds: int = 8) -> None:
+    """Let everybody answer but one, who has heard nothing yet."""
+    for _ in range(rounds):
+        world.settle()
+        world.build()
+        for host in world.hosts.values():
+            while host.name != name and host.inbox:
+                world.answer(host.name)
+                safety.check()
+        world.now += LINGER
+
+
+@pytest.mark.parametrize("end", ["revoke", "deactivate", "rotate", "lose the server"])
+def test_a_server_understands_until_the_last_who_joined_has_stopped(world: World, end: str) -> None:
+    """Who joined is in a deployment of its own, and its server in an older one."""
+    world.nco.label_host("h2", {"role=client"}, set())
+    later(world)
+    assert len(the(world).deployments) == 2
+    safety = Understood(world)
+    if end == "revoke":
+        world.nco.revoke("one")
+    elif end == "deactivate":
+        world.nco.activate("one", False)
+    elif end == "rotate":
+        world.nco.rotate("one", "other")
+    else:
+        world.nco.leave_out("one", "dns", "a test")
+    slow(world, "h2", safety)
+    assert sends_to(world, "h2") == {SERVERS["dns"]}
+    assert any(c.receive and c.active for c in world.hosts["dns"].applied.values())
+    world.kill()
+    later(world, safety)
+    if end == "deactivate":
+        world.nco.activate("one")
+        slow(world, "dns", safety)
+        assert not sends_to(world, "h1") | sends_to(world, "h2")
+        later(world, safety)
+        assert sends_to(world, "h2") == {SERVERS["dns"]}
+
+
 def test_where_one_side_is_lost_the_intent_goes(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.run_down()
@@ -236,6 +278,9 @@ EVENTS = [
     *(3 * each("build", [""])),
     *(2 * each("wait", ["2.0", str(LINGER)])),
     *each("rotate", ["idle", "other"]),
+    *each("activate", ["", "no"]),
+    *each("revoke", [""]),
+    *(2 * each("apply", [""])),
     *each("kill", [""]),
     *each("lose", [""]),
 ]
@@ -270,6 +315,15 @@ def happen(world: World, what: str, argument: str) -> None:
         world.answer(argument, refuse=what == "refuse")
 
 
+def change(world: World, what: str, argument: str) -> None:
+    if what == "activate":
+        world.nco.activate("one", argument == "")
+    elif what == "revoke":
+        world.nco.revoke("one")
+    else:
+        world.nco.apply(Intent.model_validate(BY_LABEL))
+
+
 def happen_to_the_nco(world: World, what: str, argument: str) -> None:
     if what == "build":
         world.build()
@@ -278,6 +332,9 @@ def happen_to_the_nco(world: World, what: str, argument: str) -> None:
     elif what == "rotate":
         with suppress(Refusal):
             world.nco.rotate("one", argument)
+    elif what in ("activate", "revoke", "apply"):
+        with suppress(Refusal):
+            change(world, what, argument)
     elif what == "kill":
         world.kill()
     else:

@@ -44,6 +44,7 @@ def test_an_earlier_version_is_taken_over(tmp_path: Path, version: int) -> None:
             }
             up, down = states["up"].deployments[0], states["down"].deployments[0]
             assert (up.kind, up.module, up.ends, down.ends) == ("first", "idle", False, True)
+            assert (up.proven, down.proven) == (True, False)
             assert states["down"].revoked
             assert (states["failed"].error, states["up"].priority) == ("no", 50)
             assert [mirror.port for mirror in states["up"].mirrors] == [53]
