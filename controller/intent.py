@@ -174,9 +174,11 @@ class Rotation(_Part):
 
 
 def _each_once(endpoints: list[Any]) -> list[Any]:
-    for position, endpoint in enumerate(endpoints):
-        if endpoint in endpoints[:position]:
+    seen: set[Endpoint] = set()
+    for endpoint in endpoints:
+        if endpoint in seen:
             raise ValueError(f"{endpoint.where} is listed twice with the same content")
+        seen.add(endpoint)
     return endpoints
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from controller.cib import Cib
 from controller.deconflict import check_flows
-from controller.errors import Conflict
+from controller.errors import Conflict, Refusal
 from controller.intent import Intent
 from controller.model import Deployment, IntentState
 from controller.modules import ModuleLibrary
@@ -52,8 +52,19 @@ class Planner:
         others = list(self._planned(but=intent.name))
         plan = self._make(intent, uid, others)
         self._check(plan, others, others)
+        self._check_turns(intent, uid, others)
         check_mirrors(plan, self._mirrors(but=intent.name))
         return plan
+
+    def _check_turns(self, intent: Intent, uid: uuid.UUID, others: list[Planned]) -> None:
+        """Refuse an intent that could not be rotated to one of its modules as things stand."""
+        for name in intent.rotation.modules:
+            parameters = intent.rotation.parameters.get(name, {})
+            turn = intent.model_copy(update={"module": name, "parameters": parameters})
+            try:
+                self._check_flows(self._make(turn, uid, others), others)
+            except Refusal as refusal:
+                raise type(refusal)(f"rotation.modules: {name}: {refusal}") from refusal
 
     def plan_rotation(self, state: IntentState, intent: Intent, uid: uuid.UUID) -> Plan:
         """Return what takes the place of what an intent has; raises Refusal."""

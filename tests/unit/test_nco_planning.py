@@ -102,6 +102,21 @@ def test_a_plan_of_what_runs_tells_what_is_new(service: Service, agents: dict[st
     assert [c["match"].get("process") for c in new["steps"][3]["changes"]] == ["dig"]
 
 
+def test_what_an_intent_rotates_to_must_get_on_with_the_others_too(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    modules = service.state.path.parent / "modules"
+    make_module(modules, "second")
+    path = modules / "second" / "manifest.toml"
+    path.write_text(path.read_text().replace("0x58544147", "0x58544148"))
+    put(service, intent())
+    turns = intent("turns", module="second", priority=7)
+    assert ask_plan(service, turns)["stricter"] == []
+    refused = put(service, {**turns, "rotation": {"modules": ["idle"]}})
+    assert refused.status_code == 409
+    assert "rotation.modules: idle: host h1 could not tell" in refused.json()["detail"]
+
+
 def label(service: Service, host: str, *put: str, drop: tuple[str, ...] = ()) -> httpx.Response:
     with service.client() as client:
         return client.post(f"/hosts/{host}/labels", json={"put": put, "drop": drop})
