@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from controller.database import Base, Result
+from controller.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Recorder:
             if key not in rows and len(rows) >= self._room:
                 self.dropped[table.name] += 1
                 return False
-            rows[key] = {**rows.get(key, {}), **row}
+            rows[key] = {**rows.get(key, {}), **{n: _storable(v) for n, v in row.items()}}
         self._send()
         return True
 
@@ -114,6 +115,9 @@ class Recorder:
             if not self._under_way:
                 self._tell(stored=True)
             return
+        if not isinstance(error, Unavailable):
+            self._give_up(rows, error)
+            return
         log.warning("monitoring: %d rows not stored yet: %s", len(rows), error)
         with self._lock:
             for table, key, row in rows:
@@ -122,6 +126,14 @@ class Recorder:
         self._retry = asyncio.get_running_loop().call_later(self._pause, self._again)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._tell(stored=False)
+
+    def _give_up(self, rows: list[tuple[Table, Key, Row]], error: BaseException) -> None:
+        """Drop rows that no database will ever take; others must not wait for them."""
+        log.error("monitoring: %d rows cannot be stored", len(rows), exc_info=error)
+        for table, _, _ in rows:
+            self.dropped[table.name] += 1
+        self._tell(stored=False)
+        self._send()
 
     def _tell(self, *, stored: bool) -> None:
         waiters, self._waiters = self._waiters, []
@@ -190,6 +202,13 @@ def _upsert(session: Session, table: Table, rows: list[Row]) -> None:
     new: dict[str, ColumnElement[Any]] = {name: insert.excluded[name] for name in names}
     statement = insert.on_conflict_do_update(index_elements=keys, set_=new)
     session.connection().execute(statement, rows)
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 - a column's
+    """Return text that every database takes: names of threads may hold any bytes."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _answer(waiter: asyncio.Future[bool], value: bool) -> None:

@@ -86,8 +86,9 @@ class _NoSession:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{folder / 'nco.db'}")
+def opened(where: Path | str) -> Iterator[Database]:
+    """Open a database by its URL, or one of the test's own in a folder."""
+    database = Database(where if isinstance(where, str) else f"sqlite:///{where / 'nco.db'}")
     try:
         yield database
     finally:
@@ -114,8 +115,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
-    with opened(folder) as database:
+async def world(where: Path | str) -> AsyncIterator[World]:
+    with opened(where) as database:
         yield World(database, Clock())
 
 

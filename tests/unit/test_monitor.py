@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,10 +42,10 @@ def kinds(there: World) -> list[tuple[Alarm, str]]:
 
 
 def test_a_flow_is_stored_with_its_owner_and_ends_when_it_is_no_longer_told_of(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.monitor.flows_reported("h1", Flows(flows=[flow(1, "a"), flow(2, "a", "b")]))
             there.clock.now += 5
             there.monitor.flows_reported("h1", Flows(flows=[flow(2, "a", "b", sent=3)]))
@@ -60,9 +59,9 @@ def test_a_flow_is_stored_with_its_owner_and_ends_when_it_is_no_longer_told_of(
     asyncio.run(play())
 
 
-def test_flows_are_found_by_host_intent_and_process(tmp_path: Path) -> None:
+def test_flows_are_found_by_host_intent_and_process(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.monitor.flows_reported("h1", Flows(flows=[flow(1, "a")]))
             there.monitor.flows_reported("dns", Flows(flows=[flow(2, "b", process="dnsmasq")]))
             there.monitor.flows_reported("h1", Flows())
@@ -82,10 +81,10 @@ def test_flows_are_found_by_host_intent_and_process(tmp_path: Path) -> None:
 
 
 def test_flows_that_ended_while_the_service_was_away_end_with_the_first_snapshot(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.monitor.flows_reported("h1", Flows(flows=[flow(1, "a"), flow(2, "a")]))
             keys = await there.read(monitor_queries.open_flows)
             again = World(there.database, there.clock)
@@ -120,9 +119,9 @@ def test_no_more_flows_are_kept_track_of_than_there_is_room(
 # -- counters
 
 
-def test_counters_are_sampled_when_it_is_time_and_only_if_they_counted(tmp_path: Path) -> None:
+def test_counters_are_sampled_when_it_is_time_and_only_if_they_counted(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.monitor.reported("h1", report("a", "b", sent=1))
             there.monitor.look()
             assert await counters(there) == []
@@ -139,9 +138,9 @@ def test_counters_are_sampled_when_it_is_time_and_only_if_they_counted(tmp_path:
     asyncio.run(play())
 
 
-def test_what_is_taken_away_leaves_its_last_counters(tmp_path: Path) -> None:
+def test_what_is_taken_away_leaves_its_last_counters(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.monitor.reported("h1", report("a", sent=7))
             assert there.monitor.counters.by_intent()["tag"]["sent"] == 7
             there.monitor.reported("h1", report())
@@ -156,10 +155,10 @@ def test_what_is_taken_away_leaves_its_last_counters(tmp_path: Path) -> None:
 
 
 def test_a_host_with_customizations_that_stays_away_is_an_alert_until_it_is_back(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.network.wanted, there.network.away = {"h1"}, {"h1", "idle"}
             there.monitor.look()
             there.clock.now += AWAY_SECONDS - 1
@@ -185,9 +184,9 @@ def test_a_host_with_customizations_that_stays_away_is_an_alert_until_it_is_back
     asyncio.run(play())
 
 
-def test_a_restart_keeps_alerts_and_raises_none_twice(tmp_path: Path) -> None:
+def test_a_restart_keeps_alerts_and_raises_none_twice(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.network.wanted = there.network.away = {"h1"}
             there.monitor.look()
             there.clock.now += AWAY_SECONDS
@@ -203,9 +202,9 @@ def test_a_restart_keeps_alerts_and_raises_none_twice(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_a_refusal_is_an_alert_until_a_newer_generation_is_in_force(tmp_path: Path) -> None:
+def test_a_refusal_is_an_alert_until_a_newer_generation_is_in_force(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             refusal = report(generation=3, refused=4, error="the verifier says no")
             there.monitor.reported("h1", refusal)
             there.monitor.reported("h1", refusal)
@@ -218,9 +217,9 @@ def test_a_refusal_is_an_alert_until_a_newer_generation_is_in_force(tmp_path: Pa
     asyncio.run(play())
 
 
-def test_a_mirror_that_cannot_be_is_an_alert(tmp_path: Path) -> None:
+def test_a_mirror_that_cannot_be_is_an_alert(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.network.mirrors = {"tag": "on another switch"}
             there.monitor.look()
             assert kinds(there) == [(Alarm.MIRROR, "tag")]
@@ -232,9 +231,9 @@ def test_a_mirror_that_cannot_be_is_an_alert(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_a_challenge_that_failed_is_an_alert(tmp_path: Path, verdict: Verdict) -> None:
+def test_a_challenge_that_failed_is_an_alert(database_url: str, verdict: Verdict) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             subject = Subject(
                 *("h1", "a" * 32, "tag", "idle", "bpf", "0" * 64, "6.1"), key=b"", every=None
             )
@@ -245,9 +244,9 @@ def test_a_challenge_that_failed_is_an_alert(tmp_path: Path, verdict: Verdict) -
     asyncio.run(play())
 
 
-def test_an_operator_clears_what_nothing_else_does(tmp_path: Path) -> None:
+def test_an_operator_clears_what_nothing_else_does(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             alerts = there.monitor.alerts
             alerts.raise_alert(Alarm.CHALLENGE, "a" * 32, "no answer", host="h1")
             with pytest.raises(NotFound):
@@ -258,9 +257,9 @@ def test_an_operator_clears_what_nothing_else_does(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_alerts_are_bounded(tmp_path: Path) -> None:
+def test_alerts_are_bounded(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             alerts = Alerts(there.recorder, there.events, there.clock, room=2)
             for number in range(5):
                 alerts.raise_alert(Alarm.REFUSED, f"h{number}", "")
@@ -272,9 +271,9 @@ def test_alerts_are_bounded(tmp_path: Path) -> None:
 # -- what happens
 
 
-def test_what_happens_to_an_intent_is_an_event_with_its_time(tmp_path: Path) -> None:
+def test_what_happens_to_an_intent_is_an_event_with_its_time(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.monitor.intent_event("tag", IntentEvent(2e6, Phase.SEND, "h1", "confirmed"))
             (event,) = await there.read(monitor_queries.newest_events(Filter(), limit=10))
             assert (event.at, event.intent, event.host) == (2e6, "tag", "h1")
@@ -291,9 +290,9 @@ class Orchestrator:
         return lambda *_: self.calls.append(name)
 
 
-def test_a_connection_that_was_replaced_is_no_host_lost(tmp_path: Path) -> None:
+def test_a_connection_that_was_replaced_is_no_host_lost(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             orchestrator: Any = Orchestrator()
             watched = Watched(orchestrator, there.monitor)
             old: Any = object()

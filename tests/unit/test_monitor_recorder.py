@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, select
@@ -26,9 +27,9 @@ def stored(session: Session) -> dict[int, tuple[str, float | None]]:
     return {row.id: (row.text, row.cleared) for row in session.scalars(select(AlertRow))}
 
 
-def test_what_waits_is_stored_together_and_the_newest_of_each(tmp_path: Path) -> None:
+def test_what_waits_is_stored_together_and_the_newest_of_each(database_url: str) -> None:
     async def play() -> None:
-        with opened(tmp_path) as database:
+        with opened(database_url) as database:
             recorder = Recorder(database)
             for number in range(3 * BATCH):
                 recorder.put(AlertRow, alert(number, "old"))
@@ -39,6 +40,33 @@ def test_what_waits_is_stored_together_and_the_newest_of_each(tmp_path: Path) ->
             assert len(there) == 3 * BATCH
             assert there[7] == ("new", None)
             assert there[8] == ("old", 9.0), "what was left out stays"
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\udcff", "two\nlines", "\x1b[31m"])
+def test_text_that_a_database_refuses_holds_nothing_up(database_url: str, text: str) -> None:
+    async def play() -> None:
+        with opened(database_url) as database:
+            recorder = Recorder(database)
+            recorder.put(AlertRow, alert(1, text))
+            recorder.put(AlertRow, alert(2, "good"))
+            assert await recorder.written(PATIENCE)
+            assert (await database.read(stored))[2] == ("good", None)
+
+    asyncio.run(play())
+
+
+def test_rows_that_no_database_takes_are_dropped_and_counted(database_url: str) -> None:
+    async def play() -> None:
+        with opened(database_url) as database:
+            recorder = Recorder(database)
+            recorder.put(AlertRow, {**alert(1), "raised": object()})
+            assert not await recorder.written(PATIENCE)
+            assert (recorder.waiting, recorder.dropped["alert"]) == (0, 1)
+            recorder.put(AlertRow, alert(2, "good"))
+            assert await recorder.written(PATIENCE)
+            assert await database.read(stored) == {2: ("good", None)}
 
     asyncio.run(play())
 

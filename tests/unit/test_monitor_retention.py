@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -20,9 +19,9 @@ from tests.unit.monitor_kit import flow, report, world
 from wire.messages import Flows
 
 
-def test_what_is_too_old_goes_and_the_rest_stays(tmp_path: Path) -> None:
+def test_what_is_too_old_goes_and_the_rest_stays(database_url: str) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             there.events.add(Kind.HOST, "old")
             there.monitor.flows_reported("h1", Flows(flows=[flow(1, "a")]))
             there.monitor.reported("h1", report("a", sent=1))
@@ -45,9 +44,9 @@ def test_what_is_too_old_goes_and_the_rest_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there_are", [10, STEP + 10, 2 * STEP])
-def test_of_too_many_the_newest_stay(tmp_path: Path, there_are: int) -> None:
+def test_of_too_many_the_newest_stay(database_url: str, there_are: int) -> None:
     async def play() -> None:
-        async with world(tmp_path) as there:
+        async with world(database_url) as there:
             for number in range(there_are):
                 there.clock.now += 0.001
                 there.events.add(Kind.HOST, str(number))
