@@ -284,10 +284,11 @@ static void pass(struct l45_flow *flow, __u32 size, struct l45_frame *frame)
 {
 	const struct l45_instance *to = settled(flow);
 
-	if (to) {
+	/* Behind an end, too, for a tap copies what has a head. */
+	if (to || flow->tx.in_use)
 		size = framed_at_most(flow, size, L45_CONTENT_MAX);
+	if (to)
 		prepend_header(frame, L45_FRAME_PLAIN, 0, size);
-	}
 	change(flow, to, frame);
 	step(flow, to ? L45_SENT_FRAME : L45_SENT_PLAIN);
 	frame->body_size = size;

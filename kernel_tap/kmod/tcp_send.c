@@ -106,10 +106,7 @@ static int settled(struct l45_tcp *t, long *timeo)
 			return error;
 		t->not_before = 0;
 		l45_tcp_sync(t);
-		if (!t->train.size)
-			error = add_control(t);
-		if (!error)
-			error = l45_train_depart(t, 0);
+		error = l45_train_depart(t, 0) ?: add_control(t) ?: l45_train_depart(t, 0);
 		if (error == -EAGAIN && *timeo)
 			error = sk_stream_wait_memory(l45_sk(t), timeo) ?: -EAGAIN;
 		else if (error)
