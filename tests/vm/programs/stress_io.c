@@ -248,7 +248,7 @@ int read_all(struct direction *direction)
 		if (!got && direction->done == direction->total)
 			return 0;
 		if (!got)
-			return ECONNRESET; /* an end too early: who was killed ends so too */
+			return ENODATA; /* an end too early: who was killed ends so too */
 		check(direction, buffer, got, how);
 		direction->done += got;
 		if (direction->done > direction->total)
