@@ -132,6 +132,10 @@ def init(
             "--address", metavar="ADDRESS[:PORT]", help="Where agents reach the control channel."
         ),
     ],
+    ca_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Encrypt ca.key with the passphrase that it has."),
+    ] = None,
     state: State = None,
 ) -> None:
     """Make the state folder: settings, certification authority, artifact signer.
@@ -143,7 +147,11 @@ def init(
     folder = find_state(state)
     try:
         control, port = split_endpoint(address, CONTROL_PORT)
-        config = NcoConfig(control=f"{control}:{port}", listen=f"0.0.0.0:{port}")
+        config = NcoConfig(
+            control=f"{control}:{port}",
+            listen=f"0.0.0.0:{port}",
+            ca_passphrase_file=ca_passphrase_file.absolute() if ca_passphrase_file else None,
+        )
         ca.initialise(folder, config)
     except ValidationError as error:
         raise CommandError(explain(error)) from error
