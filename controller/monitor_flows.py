@@ -5,7 +5,7 @@ In memory there is a number for each open flow, not the flow, and there are at m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from controller.monitor_recorder import Recorder
@@ -14,6 +14,9 @@ from wire.messages import Flow, Flows
 
 MAX_OPEN = 100_000
 """Open flows of all hosts together; the NCO keeps track of no more."""
+
+SAME = 1.0
+"""Seconds by which the times of opening of one flow may differ, told by two agents' clocks."""
 
 Key = tuple[str, int, float]
 """Transport, number, time of opening: with the host, the key of a `FlowRow`."""
@@ -55,16 +58,17 @@ class FlowTable:
         """Take over the flows of a host; those that it no longer tells of have ended."""
         now = self._clock()
         before = self._open.pop(host, {})
+        openings = {(transport, number): opened for transport, number, opened in before}
         after: dict[Key, int] = {}
         room = self._room - self._count + len(before)
         for flow in message.flows:
-            key: Key = (flow.transport, flow.number, flow.opened or 0.0)
+            key: Key = (flow.transport, flow.number, _opening(flow, openings))
             if len(after) >= room:
                 self.omitted += 1
                 continue
             after[key] = hash(flow.model_dump_json())
             if before.get(key) != after[key]:
-                self._recorder.put(FlowRow, self._row(host, flow, now))
+                self._recorder.put(FlowRow, self._row(host, flow, key[2], now))
         for ended in before.keys() - after.keys():
             self._recorder.put(FlowRow, {**_names(host, ended), "ended": now})
         self.omitted += message.omitted
@@ -72,17 +76,24 @@ class FlowTable:
         if after:
             self._open[host] = after
 
-    def _row(self, host: str, flow: Flow, now: float) -> dict[str, Any]:
+    def _row(self, host: str, flow: Flow, opened: float, now: float) -> dict[str, Any]:
         every = (self._intent_of(host, one.id) for one in flow.customizations)
         intents = dict.fromkeys(filter(None, every))
         return {
             **flow.model_dump(mode="json"),
             "host": host,
-            "opened": flow.opened or 0.0,
+            "opened": opened,
             "seen": now,
             "ended": None,
             "intents": f" {' '.join(intents)} ",
         }
+
+
+def _opening(flow: Flow, before: Mapping[tuple[str, int], float]) -> float:
+    """Return when a flow was opened, as it was told first: an agent that restarts reads it anew."""
+    opened = flow.opened or 0.0
+    known = before.get((flow.transport, flow.number), opened)
+    return known if abs(known - opened) < SAME else opened
 
 
 def _names(host: str, key: Key) -> dict[str, Any]:

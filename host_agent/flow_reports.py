@@ -22,6 +22,9 @@ MAX_FLOWS_BYTES = 160 * 1024
 MAX_EXECUTABLE = 256
 """Characters of an executable's path that are told."""
 
+CLOCKS_DIFFER = 0.5
+"""Seconds; taps tell times of one clock by another, and read both at each look."""
+
 Key = tuple[Transport, int]
 
 
@@ -68,6 +71,7 @@ class FlowReporter:
     def look(self, flows: Sequence[Flow]) -> Flows | None:
         """Take what the taps say now; return the message to send, if one is due."""
         now = {(flow.transport, flow.number): flow for flow in flows}
+        now = {key: _steady(flow, self._seen.get(key)) for key, flow in now.items()}
         told = self._told.flows if self._told else []
         gone = {key: flow for key, flow in self._seen.items() if key not in now}
         self._ended |= {key: flow for key, flow in gone.items() if flow not in told}
@@ -97,6 +101,22 @@ def message_of(flows: Iterable[Flow]) -> Flows:
             break
         taken.append(flow)
     return Flows(flows=taken, omitted=len(newest) - len(taken))
+
+
+def _steady(flow: Flow, before: Flow | None) -> Flow:
+    """Return a flow with its times as they were, where only the reading of a clock differs."""
+    if before is None:
+        return flow
+    same = {
+        name: getattr(before, name)
+        for name in ("opened", "last_sent", "last_received")
+        if _is_close(getattr(flow, name), getattr(before, name))
+    }
+    return flow.model_copy(update=same)
+
+
+def _is_close(time: float | None, before: float | None) -> bool:
+    return time is not None and before is not None and abs(time - before) < CLOCKS_DIFFER
 
 
 def _shortened(flow: Flow) -> Flow:

@@ -31,7 +31,7 @@ class Clock:
 
 def flow(number: int, sent: int = 0, **said: object) -> Flow:
     counted = FlowCustomization(id="0" * 32, counters=Counters(sent=sent))
-    known = {"transport": "udp", "local": "10.10.0.1", "local_port": 5000, "opened": float(number)}
+    known = {"transport": "udp", "local": "10.10.0.1", "local_port": 5000, "opened": 9.0 * number}
     return Flow.model_validate({**known, **said, "number": number, "customizations": [counted]})
 
 
@@ -101,6 +101,15 @@ def test_in_the_end_the_nco_knows_what_is_there_and_has_heard_of_every_flow(
     assert heard == {
         100 * step + n: sent for step, (there, _) in enumerate(looks) for n, sent in there.items()
     }
+
+
+def test_a_clock_that_is_read_anew_is_no_change() -> None:
+    clock = Clock()
+    reporter = FlowReporter(clock, seconds=5)
+    assert told(reporter, flow(1, opened=100.0, last_sent=101.0)) is not None
+    for _ in range(5):
+        clock.now += 5
+        assert told(reporter, flow(1, opened=100.01, last_sent=100.99)) is None
 
 
 def test_a_new_session_begins_with_a_snapshot() -> None:

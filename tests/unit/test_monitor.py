@@ -59,6 +59,16 @@ def test_a_flow_is_stored_with_its_owner_and_ends_when_it_is_no_longer_told_of(
     asyncio.run(play())
 
 
+def test_a_flow_stays_one_when_its_agent_restarts(database_url: str) -> None:
+    async def play() -> None:
+        async with world(database_url) as there:
+            for opened in (100.0, 100.02, 100.01):
+                there.monitor.flows_reported("h1", Flows(flows=[flow(1, "a", opened=opened)]))
+            assert [row["opened"] for row in await there.read(flows_query())] == [100.0]
+
+    asyncio.run(play())
+
+
 def test_flows_are_found_by_host_intent_and_process(database_url: str) -> None:
     async def play() -> None:
         async with world(database_url) as there:
