@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import nco_plot, nco_switch
@@ -95,11 +95,10 @@ class Measured:
 
 
 def _percentile(case: str, metric: str, seconds: Sequence[float], percent: int) -> Row:
-    value = statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1] * 1000
-    row = Row.of(case, metric, "ms", [value])
-    return Row(
-        case, metric, row.value, "ms", len(seconds), min(seconds) * 1000, max(seconds) * 1000
-    )
+    milliseconds = [1000 * one for one in seconds]
+    value = statistics.quantiles(milliseconds, n=100, method="inclusive")[percent - 1]
+    all_of_them = Row.of(case, metric, "ms", milliseconds)
+    return replace(all_of_them, value=Row.of(case, metric, "ms", [value]).value)
 
 
 class Bench:
