@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,14 +135,15 @@ def test_datagrams_have_no_epoch_and_no_token(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     stream(tmp_path / "modules")
     for host in world.hosts.values():
         host.targets = list(BOTH)
     world.hosts["h1"].kernel = "6.12.0"
     world.run_down()
-    return world
+    yield world
+    world.close()
 
 
 def ask(world: World, name: str = "one") -> None:

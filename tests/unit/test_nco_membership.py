@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,8 +62,17 @@ def labelled(folder: Path, labels: dict[str, str]) -> World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return labelled(tmp_path, {"h1": "role=client", "dns": "role=server"})
+def world(tmp_path: Path) -> Iterator[World]:
+    world = labelled(tmp_path, {"h1": "role=client", "dns": "role=server"})
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def bare_world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
 
 
 def the(world: World) -> IntentState:
@@ -162,8 +171,8 @@ def test_a_forgotten_host_is_waited_for_by_nobody(world: World) -> None:
     assert not world.hosts["dns2"].applied, "it came back without its label"
 
 
-def test_an_intent_waits_for_a_named_host_until_that_is_forgotten(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_an_intent_waits_for_a_named_host_until_that_is_forgotten(bare_world: World) -> None:
+    world = bare_world
     world.run_down()
     world.nco.apply(Intent.model_validate(intent("one", client=[{"host": "h1"}, {"host": "h2"}])))
     world.disconnect("h2")
@@ -232,8 +241,8 @@ def test_a_server_understands_until_the_last_who_joined_has_stopped(world: World
         assert sends_to(world, "h2") == {SERVERS["dns"]}
 
 
-def test_where_one_side_is_lost_the_intent_goes(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_where_one_side_is_lost_the_intent_goes(bare_world: World) -> None:
+    world = bare_world
     world.run_down()
     world.nco.apply(Intent.model_validate(intent("one")))
     world.run_down()

@@ -9,7 +9,7 @@ there before, and for the linger time after it was sent last.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -143,8 +143,10 @@ def test_nothing_is_lost_whatever_happens(steps: list[tuple[tuple[str, str], boo
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return rotated_world(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    world = rotated_world(tmp_path)
+    yield world
+    world.close()
 
 
 def the(world: World, name: str = "one") -> IntentState:
