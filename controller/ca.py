@@ -139,7 +139,7 @@ def renew_own(
 ) -> datetime:
     """Give the service a new certificate if its own is past two thirds; return when to look again.
 
-    Raises ConfigError where the files cannot be used.
+    Raises ConfigError where somebody has to mend the files, OSError where the disk is full, say.
     """
     own = state.credentials
     try:
@@ -151,7 +151,7 @@ def renew_own(
             identity = replace(load_identity(state, NCO_NAME), usage=SERVER)
             _write_credentials(own, authority, identity, lifetime, now)
             due = now + lifetime * 2 / 3
-    except (OSError, ValueError, IdentityError) as error:
+    except (FileNotFoundError, PermissionError, ValueError, IdentityError) as error:
         raise ConfigError(f"cannot renew the certificate in {own.folder}: {error}") from error
     return min(due, now + lifetime * 2 / 3)
 

@@ -30,8 +30,9 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -40,7 +41,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from controller.config import ConfigError
-from controller.database_engine import Taken, ask_for_lock, make_engine, open_schema, writer_named
+from controller.database_engine import (
+    STATEMENT,
+    Taken,
+    ask_for_lock,
+    cut,
+    make_engine,
+    open_schema,
+    writer_named,
+)
 from controller.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -55,6 +64,10 @@ MAX_BATCH = 1000
 
 MAX_WAITING = 10_000
 """Changes, or queries, that may wait; more are refused, as waiting would not help."""
+
+
+HANGS = STATEMENT + 5.0
+"""Seconds after which a transaction fails, whatever the database is doing."""
 
 
 class Base(DeclarativeBase):
@@ -142,7 +155,10 @@ class _Worker:
     def _do(self, jobs: list[_Job[Any]]) -> Exception | None:
         """Run jobs in one transaction; return what went wrong, with nothing of them done."""
         try:
-            with Session(self.connect(), expire_on_commit=False) as session:
+            with (
+                self._bounded(),
+                Session(self.connect(), expire_on_commit=False) as session,
+            ):
                 values = [job.run(session) for job in jobs]
                 session.commit()
         except Exception as error:
@@ -150,6 +166,23 @@ class _Worker:
         for job, value in zip(jobs, values, strict=True):
             job.result.set_result(value)
         return None
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Give up on a server that hangs."""
+        timer = threading.Timer(HANGS, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()  # it must not cut what comes next
+
+    def _cut(self) -> None:
+        if self._connection is not None:
+            log.warning("the database has not answered for %g s: the connection is ended", HANGS)
+            cut(self._connection)
 
     def _failed(self, jobs: list[_Job[Any]], error: Exception) -> Exception:
         raise NotImplementedError
@@ -179,14 +212,18 @@ class _Writer(_Worker):
         fresh = self._connection is None
         connection = super().connect()
         if fresh:
+            self._check_name(connection)  # of who may hold the lock for as long as it runs
             ask_for_lock(connection)
-            if writer_named(connection) != self._token:
-                raise Taken(
-                    "another service has opened this database since this one lost its connection: "
-                    "only one may run"
-                )
+            self._check_name(connection)
             connection.commit()
         return connection
+
+    def _check_name(self, connection: Connection) -> None:
+        if writer_named(connection) != self._token:
+            raise Taken(
+                "another service has opened this database since this one lost its connection: "
+                "only one may run"
+            )
 
     def _handle(self, job: _Job[Any]) -> None:
         jobs = [job, *self._gathered()]
@@ -229,7 +266,7 @@ class _Writer(_Worker):
 
 def unavailable(error: Exception, verb: str) -> Unavailable | None:
     """Return what to say where the database is the matter, and not what was asked of it."""
-    if isinstance(error, Taken):
+    if isinstance(error, ConfigError):  # it is another service's, now at least
         return Unavailable(str(error))
     if not isinstance(error, DBAPIError):
         return None
@@ -245,7 +282,10 @@ class Database:
     """See the module's text; `submit` and `read` may be called from any thread."""
 
     def __init__(self, url: str) -> None:
-        """Open what `url` names, and bring it to this program's schema; raises ConfigError."""
+        """Open what `url` names, and bring it to this program's schema.
+
+        Raises ConfigError, and Unavailable where the same may succeed later.
+        """
         self.engine = make_engine(url)
         token = secrets.token_hex(8)
         self._writer = _Writer(self.engine, token)
@@ -258,9 +298,10 @@ class Database:
             self.engine.dispose()
             if isinstance(error, ConfigError):
                 raise
+            kind = Unavailable if unavailable(error, "opened") else ConfigError
             reason = getattr(error, "orig", None) or error
             shown = self.engine.url.render_as_string(hide_password=True)
-            raise ConfigError(f"the database {shown} cannot be opened: {reason}") from error
+            raise kind(f"the database {shown} cannot be opened: {reason}") from error
         self._writer.start()
         self._reader.start()
 

@@ -7,14 +7,18 @@ away is noticed within seconds.
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from controller.config import ConfigError
@@ -30,6 +34,9 @@ LOCK = 0x4C34352E4E434F
 
 PATIENCE = 5
 """Seconds to wait for another's lock, or for a server."""
+
+STATEMENT = 30
+"""Seconds that a server may take for one statement."""
 
 POSTGRESQL = "postgresql+psycopg"
 
@@ -102,22 +109,42 @@ def _with_limits(url: URL) -> URL:
         "keepalives_interval": "2",
         "keepalives_count": "2",
         "application_name": "l45-nco",
-        "options": f"-c lock_timeout={PATIENCE}s -c statement_timeout={6 * PATIENCE}s",
+        "options": f"-c lock_timeout={PATIENCE}s -c statement_timeout={STATEMENT}s",
     }
     return url.update_query_dict({**limits, **url.query})
 
 
 def ask_for_lock(connection: Connection) -> None:
-    """Hold PostgreSQL's lock as long as this connection lasts; raises ConfigError."""
+    """Hold PostgreSQL's lock as long as this connection lasts; raises ConfigError.
+
+    A service that was killed still has it until the server has noticed, which takes a moment.
+    """
     if connection.dialect.name != "postgresql":
         return
-    taken = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})
-    if not taken.scalar_one():
+    try:
+        connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
         connection.rollback()
         raise ConfigError(
             f"the database {connection.engine.url.database} is another service's: only one may "
             "write it; stop that one, or wait until the server has noticed that it is gone"
-        )
+        ) from error
+    connection.commit()
+
+
+def cut(connection: Connection) -> None:
+    """Have whoever waits for a PostgreSQL server on this connection fail; from any thread.
+
+    A server that hangs is a peer whose kernel answers: no limit of TCP or of the server's own ends
+    the wait for it.
+    """
+    driver = connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection):
+        with socket.socket(fileno=os.dup(driver.fileno())) as its:
+            its.shutdown(socket.SHUT_RDWR)
 
 
 def open_schema(engine: Engine, metadata: MetaData, writer: str) -> None:

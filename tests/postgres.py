@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +50,34 @@ class Server:
             os.kill(pid, signal.SIGQUIT)
             self.process.wait(PATIENCE)
             self.process = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have all its processes hang (SIGSTOP) for as long as the block lasts."""
+        pids = self._pids()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as a power cut does (SIGKILL); `start` has it recover."""
+        pids = self._pids()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    def _pids(self) -> list[int]:
+        """Of the server and of those that it started, the server's first."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, children)]
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         with self._connect() as connection:

@@ -8,6 +8,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
@@ -17,7 +18,7 @@ from controller import database as module
 from controller.cib import SteeringRow
 from controller.config import ConfigError
 from controller.database import Database
-from controller.database_engine import make_engine
+from controller.database_engine import LOCK, make_engine
 from controller.errors import Unavailable
 from tests import postgres
 from tests.unit.databases import needs_postgresql
@@ -136,6 +137,51 @@ def test_a_server_that_is_away_is_survived(postgresql: postgres.Server) -> None:
 
 
 @needs_postgresql
+def test_a_server_that_hangs_is_given_up(
+    postgresql: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HANGS", 1.0)
+    with closing(Database(postgresql.url())) as database:
+        database.submit(lambda session: session.add(row(1))).result()
+        numbers(database)  # the reader is connected too
+        with postgresql.stopped():
+            lost = database.submit(lambda session: session.add(row(2)))
+            unread = database.read(lambda session: session.scalar(select(1)))
+            for result in (lost, unread):
+                assert isinstance(result.exception(60), Unavailable)
+            again = database.submit(lambda session: session.add(row(3)))
+            assert isinstance(again.exception(60), Unavailable), "nor can it be reached anew"
+        database.submit(lambda session: session.add(row(4))).result(60)
+        assert numbers(database) == [1, 4]
+
+
+@needs_postgresql
+def test_who_was_killed_holds_nobody_up(postgresql: postgres.Server) -> None:
+    """The server has not noticed yet that the former service is gone."""
+    with closing(Database(postgresql.url())):
+        pass
+    holder = psycopg.connect(host=str(postgresql.folder), user=postgres.USER)
+    holder.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+    threading.Timer(0.5, holder.close).start()
+    with closing(Database(postgresql.url())) as database:
+        database.submit(lambda session: session.add(row(1))).result()
+
+
+@needs_postgresql
+def test_who_lost_the_database_to_a_running_service_ends(postgresql: postgres.Server) -> None:
+    with closing(Database(postgresql.url())) as database:
+        postgresql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        )
+        with closing(Database(postgresql.url())):
+            for _ in range(2):  # that its connection is gone; that the database is too
+                failed = database.submit(lambda s: s.add(row(8))).exception()
+                assert isinstance(failed, Unavailable)
+            with pytest.raises(ConfigError, match="only one may run"):
+                asyncio.run(database.lost())
+
+
+@needs_postgresql
 def test_only_one_service_has_a_database(postgresql: postgres.Server) -> None:
     with closing(Database(postgresql.url())) as database:
         with pytest.raises(ConfigError, match="another service's"):
@@ -167,8 +213,21 @@ def test_bad_settings_say_what_to_do_and_no_secret(url: str, words: str) -> None
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be opened"):
+    with pytest.raises(Unavailable, match="cannot be opened"):
         Database(f"postgresql+psycopg://nco@/l45?host={tmp_path}")
+
+
+def test_a_file_that_is_locked_at_the_start_may_be_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.database_engine.PATIENCE", 0.1)
+    path = tmp_path / "nco.db"
+    Database(f"sqlite:///{path}").close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            Database(f"sqlite:///{path}")
+    Database(f"sqlite:///{path}").close()
 
 
 def test_a_file_that_is_no_database_or_of_another_version_is_named(tmp_path: Path) -> None:
