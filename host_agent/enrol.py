@@ -8,12 +8,19 @@ import ssl
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cryptography import x509
-
 from host_agent.channel import explain
 from host_agent.renewal import life
 from wire import credential_files, frames
-from wire.enrol import FROM_NCO, MAX_FRAME, Authorities, Enrol, Enrolled, Token, fingerprint
+from wire.enrol import (
+    FROM_NCO,
+    MAX_FRAME,
+    Authorities,
+    Enrol,
+    Enrolled,
+    Token,
+    authorities,
+    fingerprint,
+)
 from wire.frames import FrameError, FrameReader
 from wire.identity import NCO_NAME, Credentials
 from wire.messages import MessageError, dump, parse
@@ -126,17 +133,18 @@ async def _authorities(token: Token) -> bytes:
 
 
 def _expected(token: Token, ca: bytes) -> bytes:
+    """Return the authorities that the token stands for, and nothing that came with them."""
     try:
-        x509.load_pem_x509_certificates(ca)
-        found = fingerprint(ca)
+        told = authorities(ca)
+        found = fingerprint(told)
     except ValueError:
-        found = b""
+        told, found = b"", b""
     if not hmac.compare_digest(found, token.fingerprint):
         raise EnrolmentError(
             f"what answers at {token.address}:{token.port} is not the NCO that made this token, or "
             "its CA was rotated since: nothing was sent to it; make another token there"
         )
-    return ca
+    return told
 
 
 async def _connect(token: Token, context: ssl.SSLContext) -> _Connection:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import ssl
 from typing import Annotated, Literal
 
 import msgpack
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wire.messages import HostName, Text
@@ -106,20 +107,23 @@ class Token(_Message):
             raise TokenError(f"the token was not copied as a whole: {advice}") from error
 
 
+def authorities(ca: bytes) -> bytes:
+    """Return the certification authorities in PEM again as PEM, and nothing else that was in it.
+
+    Parsers differ in what they pass over: one has to trust what was looked at. Raises ValueError
+    where there are none.
+    """
+    certificates = x509.load_pem_x509_certificates(ca)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
 def fingerprint(ca: bytes) -> bytes:
     """Return the SHA-256 of certification authorities in PEM, whatever stands between them.
 
-    Raises ValueError where it is no PEM.
+    Raises ValueError where there are none.
     """
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     digest = hashlib.sha256()
-    parts = ca.decode("ascii").split(begin)[1:]
-    if not parts:
-        raise ValueError("no certificate in it")
-    for part in parts:
-        body, found, _ = part.partition(end)
-        if not found:
-            raise ValueError("a certificate without its end")
-        der = ssl.PEM_cert_to_DER_cert(f"{begin}\n{body.strip()}\n{end}\n")
+    for certificate in x509.load_pem_x509_certificates(ca):
+        der = certificate.public_bytes(Encoding.DER)
         digest.update(len(der).to_bytes(4, "big") + der)
     return digest.digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ssl
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from controller.certificates import new_authority, pem
 from controller.limits import SOURCES_KEPT, FailureLimit
 from controller.tokens import Role
 from tests.unit.test_trust_credentials import NOW
-from wire.enrol import FROM_HOST, PREFIX, Token, TokenError, fingerprint
+from wire.enrol import FROM_HOST, PREFIX, Token, TokenError, authorities, fingerprint
 from wire.messages import MessageError, parse
 
 TOKEN = Token(
@@ -69,6 +70,16 @@ def test_a_fingerprint_is_of_all_authorities_in_their_order() -> None:
     for bad in (b"", b"nothing", one[:-30], "ä".encode()):
         with pytest.raises(ValueError):  # noqa: PT011 - any of them
             fingerprint(bad)
+
+
+@pytest.mark.parametrize("tag", ["X509 CERTIFICATE", "TRUSTED CERTIFICATE", "CERTIFICATE"])
+def test_nobody_is_trusted_whom_the_fingerprint_does_not_say(tag: str) -> None:
+    ours, foreign = (pem(new_authority(NOW).certificate) for _ in range(2))
+    both = ours + foreign.decode().replace("CERTIFICATE", tag).encode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authorities(both).decode())
+    trusted = len(context.get_ca_certs())
+    assert trusted == 1 or fingerprint(both) != fingerprint(ours)
 
 
 @pytest.mark.parametrize(
