@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -25,6 +26,9 @@ TOGETHER = 0.02
 
 RETRY = 1.0
 """Seconds after which to settle again when it failed, on a full disk say."""
+
+BUILD_AGAIN = 5.0
+"""Seconds after which to build again what there was no room for."""
 
 
 class Runner:
@@ -118,6 +122,10 @@ class Runner:
     async def _build(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
         try:
             await self._build_once(orchestrator, order)
+        except (Unavailable, OSError) as error:
+            log.warning("intent=%s its build cannot be kept yet: %s", order.intent, error)
+            await asyncio.sleep(BUILD_AGAIN)
+            self.wake()
         except Exception:
             log.exception("intent=%s what became of its build cannot be noted yet", order.intent)
             await asyncio.sleep(RETRY)
@@ -130,7 +138,16 @@ class Runner:
         except BuildError as error:
             orchestrator.build_failed(order, str(error))
         except Exception as error:
+            if _is_passing(error):
+                raise
             log.exception("intent=%s build failed", order.intent)
             orchestrator.build_failed(order, f"the build failed: {error}")
         else:
             orchestrator.built(order, digests)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the same may succeed later, without anybody asking for something else."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, Unavailable)

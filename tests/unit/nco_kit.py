@@ -151,6 +151,16 @@ class Service:
     def port(self) -> int:
         return int(self.get("/status")["listen"].rpartition(":")[2])
 
+    @property
+    def intents(self) -> set[str]:
+        """Names of those that there are."""
+        return {one["name"] for one in self.get("/intents")}
+
+    @property
+    def sessions(self) -> int:
+        """How many times an agent has introduced itself so far."""
+        return self.log.read_text().count(" connected kernel=")
+
     def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
@@ -329,6 +339,18 @@ class Network:
 
     service: Service
     agents: dict[str, Agent]
+
+    def is_settled(self) -> bool:
+        """Whether all intents are active, and agents have what is theirs and nothing else."""
+        intents = self.service.get("/intents")
+        wanted = {
+            (host["name"], one["id"])
+            for view in intents
+            for host in view["hosts"]
+            for one in host["customizations"]
+        }
+        found = {(name, id_) for name, agent in self.agents.items() for id_ in agent.applied}
+        return all(view["phase"] == "active" for view in intents) and wanted == found
 
     def reset(self) -> None:
         """Have everyone be well and nothing deployed, as in the beginning."""
