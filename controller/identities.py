@@ -20,7 +20,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from controller.audit import Entry, note
 from controller.certificates import CLIENT, Authority, RequestError, pem, requested_key
 from controller.database import Base, Database
-from controller.errors import Refusal
+from controller.errors import Conflict, Refusal
+from controller.tokens import void_enrol_tokens
 from wire.identity import PeerCertificate
 from wire.messages import Renewed
 
@@ -151,8 +152,12 @@ class Identities:
         certificate = self.sign(host, request)
         row = self.row(host, certificate, "renewal")
         now, forgotten = self._clock(), self._clock() - self._validity.grace
+        known = self._revoked.get(host)
 
         def change(session: Session) -> None:
+            revocation = session.get(RevocationRow, host)
+            if revocation is not None and revocation.at != known:
+                raise Conflict(f"host {host!r} was revoked, or enrolled anew, meanwhile")
             session.add(_copy(row))
             session.execute(
                 delete(CertificateRow).where(
@@ -167,9 +172,17 @@ class Identities:
         return certificate
 
     async def revoke(self, host: str) -> int:
-        """Accept no certificate any more that this host has; return how many were known."""
+        """Accept no certificate and no token any more that this host has.
+
+        Return how many certificates were known.
+        """
         now = self._clock()
-        await self._database.submit(lambda session: revoke_all(session, host, now))
+
+        def change(session: Session) -> None:
+            revoke_all(session, host, now)
+            void_enrol_tokens(session, host)
+
+        await self._database.submit(change)
         return self.revoked(host, now)
 
     def sign(self, host: str, request: bytes) -> x509.Certificate:

@@ -27,6 +27,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 ENROL_TOKENS_KEPT = 30 * 86400.0
 """Seconds for which a token that was used or has expired is remembered, to say so."""
 
+ANSWER_AGAIN = 300.0
+"""Seconds for which who used a token may ask again with the same key: the answer may be lost."""
+
 
 class Role(IntEnum):
     """What a caller may do; each may what those before it may."""
@@ -86,10 +89,16 @@ def add_enrol_token(session: Session, secret: bytes, host: str, now: float, vali
     )
 
 
+def void_enrol_tokens(session: Session, host: str) -> None:
+    """Have no token of a host be good for anything, in the transaction that is under way."""
+    session.execute(delete(EnrolTokenRow).where(EnrolTokenRow.host == host))
+
+
 def redeem(session: Session, secret: bytes, host: str, key: bytes, now: float) -> None:
     """Use a host's token for this public key; raises EnrolmentRefused."""
     row = check(session, secret, host, key, now)
-    row.used, row.used_key = now, digest(key)
+    if row.used is None:
+        row.used, row.used_key = now, digest(key)
 
 
 def check(session: Session, secret: bytes, host: str, key: bytes, now: float) -> EnrolTokenRow:
@@ -97,18 +106,23 @@ def check(session: Session, secret: bytes, host: str, key: bytes, now: float) ->
     row = session.get(EnrolTokenRow, digest(secret))
     if row is None:
         raise EnrolmentRefused(
-            "the NCO does not know this token: it is of another NCO, or a newer one took its place"
+            "the NCO does not know this token: it is of another NCO, a newer one took its place, "
+            f"or the host was revoked since; `nco host token {host}` at the NCO makes another"
         )
     if row.host != host:
         raise EnrolmentRefused(f"the token is not for host {host!r}")
     if now > row.expires:
         raise EnrolmentRefused("the token has expired: `nco host token` at the NCO makes another")
-    if row.used is not None and row.used_key != digest(key):
+    if row.used is not None and not _is_asked_again(row, row.used, key, now):
         raise EnrolmentRefused(
             "the token was used before: if it was not you, revoke the host "
             f"(`nco host revoke {host}`); `nco host token {host}` makes another"
         )
     return row
+
+
+def _is_asked_again(row: EnrolTokenRow, used: float, key: bytes, now: float) -> bool:
+    return row.used_key == digest(key) and now <= used + ANSWER_AGAIN
 
 
 @dataclass(frozen=True)

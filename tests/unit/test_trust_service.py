@@ -15,9 +15,10 @@ import pytest
 
 from controller.access import READING, RULES
 from host_agent.channel import Address, Backoff, Channel
-from host_agent.enrol import EnrolmentError, enrol
+from host_agent.enrol import EnrolmentError, _ask, enrol
 from host_agent.renewal import Renewal
 from tests.unit.nco_kit import PATIENCE, Service, credentials, eventually, make_state, running
+from wire.credential_files import new_key, signing_request
 from wire.enrol import Token
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials, PeerCertificate
@@ -125,6 +126,18 @@ def test_a_revoked_host_is_refused_until_it_enrols_anew(service: Service, tmp_pa
     second = enrolled(service, "delta", tmp_path / "again")
     assert greet(service, second, "delta")["type"] == "welcome"
     assert "was revoked" in greet(service, first, "delta")["reason"]
+
+
+def test_a_revoked_host_has_no_use_of_tokens_that_were_made_before(service: Service) -> None:
+    """Also not of the one that it enrolled with, which answers again to who holds the same key."""
+    used = token(service, "iota")
+    request = signing_request(new_key(), "iota")
+    for _ in range(2):
+        assert asyncio.run(_ask(used, request))[1].error is None
+    unused = token(service, "iota")
+    call(service, "POST", "/hosts/iota/revoke").raise_for_status()
+    for granted in (used, unused):
+        assert "does not know this token" in str(asyncio.run(_ask(granted, request))[1].error)
 
 
 def test_a_certificate_that_was_issued_offline_is_revoked_with_its_host(service: Service) -> None:
