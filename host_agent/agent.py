@@ -104,6 +104,9 @@ class Agent:
         self._pace = Pace(REPORT_SECONDS, time.monotonic)
         self._told: str | None = None
         self._complaint: str | None = None
+        self._unsaved: Apply | None = None
+        """What was applied last, until it is on the disk."""
+        self._save_complaint: str | None = None
         self._flows_complaint: str | None = None
 
     async def run(self) -> None:
@@ -159,6 +162,7 @@ class Agent:
         """Tell the converger what runs, again and again; what cannot be read counts as gone."""
         while self._taps.names:
             await asyncio.sleep(OBSERVE_SECONDS)
+            await self._in_worker(self._save_again)
             running = await self._in_worker(self._running_or_none)
             await self._inbox.put(Observed(running, counters_due=self._pace.due()))
             self._tell_of_flows(await self._in_worker(self._flows_or_none))
@@ -253,7 +257,21 @@ class Agent:
         return Applied(running)
 
     def _save(self, action: Apply) -> None:
+        self._unsaved = action
+        self._save_again()
+
+    def _save_again(self) -> None:
+        """Save what is not saved yet, if the disk takes it by now."""
+        if self._unsaved is None:
+            return
         try:
-            self._store.save(action, self._boot_id)
+            self._store.save(self._unsaved, self._boot_id)
         except OSError as error:
-            log.error("state not saved, a reboot will not restore it reason=%r", str(error))
+            if str(error) != self._save_complaint:
+                self._save_complaint = str(error)
+                log.error("state not saved, a reboot will not restore it reason=%r", str(error))
+            return
+        if self._save_complaint is not None:
+            self._save_complaint = None
+            log.info("state saved after all generation=%d", self._unsaved.desired.generation)
+        self._unsaved = None
