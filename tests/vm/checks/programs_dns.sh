@@ -55,13 +55,15 @@ not_on_wire DNSC
 holds "the client sent one" [ "$(counted client dns_compress sent)" = 1 ]
 holds "the server received one" [ "$(counted server dns_compress received)" = 1 ]
 
+plain_again
+
 echo "== by thread: dig asks from one of its threads, which have names of their own"
 customize server $APP local_port=53
 customize client $APP thread=dig
 ask_in_sight 10.0.0.2
 not_on_wire XTAG
-customize client $APP thread=isc-net-0000 process=dig -- $APP id=000000000000000000000000000000f1 \
-	thread=isc-net-0001 process=dig
+customize client $APP id=000000000000000000000000000000f1 thread=isc-net-0000 process=dig -- \
+	$APP id=000000000000000000000000000000f2 thread=isc-net-0001 process=dig
 ask_in_sight fd00::2
 on_wire XTAGdig
 plain_again
