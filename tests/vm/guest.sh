@@ -9,6 +9,7 @@ check_seconds=$1
 shift
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LANG=C.UTF-8 PYTHONUNBUFFERED=1 PROGRAMS="$PWD/build/vm/programs"
+export L45_BPF_OBJECTS="$PWD/build/vm/bpf" # tests/system/bpf/kit.py
 . tests/vm/leaks.sh
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.system.bpf import kit
+
 ROOT = Path(__file__).parents[2]
 SERIES = ("6.1", "6.12")
 DEBUG = "debug"
@@ -17,6 +19,7 @@ DEBUG_FOLDER = ROOT / "build" / "debug-kernel"
 KMOD = ROOT / "kernel_tap" / "kmod"
 MODULES = (ROOT / "kernel_tap" / "modules", ROOT / "tests" / "data" / "modules")
 PROGRAMS = ROOT / "build" / "vm" / "programs"
+BPF_OBJECTS = ROOT / "build" / "vm" / "bpf"
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ def build_modules(kernel: Kernel, folder: Path) -> Build:
 
 
 def build_programs() -> Build:
-    """Build the C programs that checks run, which find them at $PROGRAMS."""
+    """Build what checks run: C programs, at $PROGRAMS, and eBPF objects, at $L45_BPF_OBJECTS."""
+    with _alone(BPF_OBJECTS):
+        kit.build_all(BPF_OBJECTS)
     return _make(ROOT / "tests/vm/programs", PROGRAMS)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from host_agent import bpf_tap
 from tests.system.bpf.kit import (
-    ROOT,
+    MODULES,
     Host,
     Wire,
     build_module,
@@ -20,13 +20,6 @@ from tests.system.bpf.kit import (
 )
 from wire.artifact import Artifact
 
-MODULES = {
-    **{
-        name: ROOT / "kernel_tap" / "modules" / name / "module.c"
-        for name in ("dns_app_tag", "dns_compress")
-    },
-    **{path.stem: path for path in (Path(__file__).parent / "modules").glob("*.c")},
-}
 RUNS = itertools.count()
 
 
