@@ -71,8 +71,10 @@ class Deployer:
         """Hosts of which something is known anew."""
         self._moved: dict[str, Deployment] = {}
         """Deployments that may be able to take a step."""
-        self._faults: dict[str, tuple[str, str]] = {}
-        """Which host a deployment on its way up fails on, and why."""
+        self._faults: dict[str, dict[str, str]] = {}
+        """Which hosts a deployment on its way up fails on, and why."""
+        self.refused: dict[str, dict[str, str]] = {}
+        """Hosts that joined an intent and refuse, each with the reason: it is to leave them out."""
         self._told: dict[str, float] = {}
         """When it was last told how many hosts of a large deployment have confirmed."""
         self._since: dict[str, float] = {}
@@ -84,6 +86,7 @@ class Deployer:
         self._stale = set(self._cib.hosts())
         self._heard = set(self._stale)
         self._moved, self._faults, self._draining = {}, {}, {}
+        self.refused = {}
         self.steered = True
         for state in self._cib.intents():
             for deployment in state.deployments:
@@ -251,7 +254,7 @@ class Deployer:
         phase, items = deployment.phase, deployment.items[host]
         fragile = phase in FRAGILE and not deployment.proven
         if fragile and (reason := fault(items, phase, now)) is not None:
-            self._faults.setdefault(deployment.uid, (host, reason))
+            self._faults.setdefault(deployment.uid, {})[host] = reason
             self._moved[deployment.uid] = deployment
             return False
         if phase in (Phase.BUILDING, Phase.DRAIN) or phase in OVER:
@@ -287,7 +290,7 @@ class Deployer:
         phase = deployment.phase
         failed = self._faults.pop(deployment.uid, None)
         if failed is not None and phase in FRAGILE:
-            self._fail_on(state, deployment, *failed)
+            self._fail_on(state, deployment, failed)
         elif phase == Phase.BUILDING and not deployment.unbuilt:
             self.enter(state, deployment, Phase.RECEIVE, "every artifact is built")
         elif phase == Phase.INACTIVE and state.active and not deployment.unconfirmed:
@@ -295,10 +298,14 @@ class Deployer:
         elif phase in ONWARD and self._is_done(state, deployment):
             self._go_on(state, deployment)
 
-    def _fail_on(self, state: IntentState, deployment: Deployment, host: str, reason: str) -> None:
-        """Let a deployment fail on a host; of those that joined, only this one stays away."""
-        if deployment.kind == "joined":
-            state.left_out[host] = reason
+    def _fail_on(
+        self, state: IntentState, deployment: Deployment, hosts: Mapping[str, str]
+    ) -> None:
+        """Let a deployment fail on hosts; of those that joined, only these stay away."""
+        if deployment.kind == "joined" and not hosts.keys() & state.left_out.keys():
+            self.refused.setdefault(state.name, {}).update(hosts)
+            return
+        host, reason = next(iter(hosts.items()))
         self.fail(state, deployment, f"host {host}: {reason}")
 
     def _is_done(self, state: IntentState, deployment: Deployment) -> bool:

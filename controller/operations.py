@@ -51,6 +51,7 @@ class Operations:
         self._new_uid = new_uid
         self._follow: set[str] = set()
         """Intents whose members are to be looked at again."""
+        self._follow_all()
 
     def _changed(self) -> None:
         """Have what was changed settled; the orchestrator says how."""
@@ -245,15 +246,20 @@ class Operations:
 
     def leave_out(self, name: str, host: str, reason: str) -> None:
         """Let an intent do without a host: it is revoked there, and at who would send to it."""
-        state = self._known(name)
-        if state.revoked or host in state.left_out:
-            return
-        state.left_out[host] = reason
-        state.error = f"host {host} is left out: {reason}"
-        self.cib.note_intent(state)
-        self._note(name, state.phase, f"left out: {reason}", host)
-        self.follow(state)
+        self._leave_out(self._known(name), {host: reason})
         self._changed()
+
+    def _leave_out(self, state: IntentState, hosts: Mapping[str, str]) -> None:
+        """Let an intent do without hosts, each with the reason."""
+        hosts = {host: why for host, why in hosts.items() if host not in state.left_out}
+        if state.revoked or not hosts:
+            return
+        state.left_out.update(hosts)
+        for host, reason in hosts.items():
+            state.error = f"host {host} is left out: {reason}"
+            self._note(state.name, state.phase, f"left out: {reason}", host)
+        self.cib.note_intent(state)
+        self.follow(state)
 
     def admit(self, name: str, host: str) -> None:
         """Let a host take part again that was left out; raises Refusal."""
@@ -294,8 +300,12 @@ class Operations:
 
     def policy_changed(self) -> None:
         """Note that the network's policy may let other hosts take part."""
-        self._follow.update(state.name for state in self.cib.intents())
+        self._follow_all()
         self._changed()
+
+    def _follow_all(self) -> None:
+        """Have all members looked at: of a service that ended nobody knows what it had seen."""
+        self._follow.update(state.name for state in self.cib.intents())
 
     def _members_may_have_changed(self) -> None:
         for state in self.cib.intents():

@@ -61,12 +61,14 @@ LOOK_SHARE = 10.0
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """A deployment that waits for its artifacts."""
+    """A deployment that waits for artifacts: all of them, or each that it could do without."""
 
     intent: str
     uid: str
     module: str
     platforms: frozenset[Platform]
+    key: str
+    """Tells orders apart; the same while one stands, also where a platform is added."""
 
 
 @dataclass(frozen=True)
@@ -232,10 +234,11 @@ class Orchestrator(Operations):
     def to_build(self) -> list[BuildOrder]:
         """Return which deployments wait for artifacts."""
         return [
-            BuildOrder(state.name, one.uid, one.module, frozenset(one.unbuilt))
+            order
             for state in self.cib.intents()
             for one in state.deployments
             if one.unbuilt and _wants_code(one)
+            for order in _orders(one)
         ]
 
     def built(self, order: BuildOrder, digests: Mapping[Platform, str]) -> None:
@@ -261,17 +264,22 @@ class Orchestrator(Operations):
         self._changed()
 
     def build_failed(self, order: BuildOrder, reason: str) -> None:
-        """Fail a deployment whose artifacts cannot be made; of one that is up, only these hosts."""
+        """Fail a deployment whose code cannot be made, or go on without the hosts that need it."""
         state, deployment = self._ordered(order)
         if state is None or deployment is None:
             return
-        if deployment.phase != Phase.ACTIVE:
-            self._deployer.fail(state, deployment, reason)
+        deployment.unbuilt -= order.platforms
+        without = {
+            host: reason
+            for host, items in deployment.items.items()
+            if any(one.digest is None and one.platform in order.platforms for one in items)
+        }
+        if not without:  # who needed it is gone
+            self._deployer.began(deployment)
+        elif _does_without(deployment):
+            self._leave_out(state, without)
         else:
-            deployment.unbuilt -= order.platforms
-            for host, items in list(deployment.items.items()):
-                if any(i.digest is None and i.platform in order.platforms for i in items):
-                    self.leave_out(state.name, host, reason)
+            self._deployer.fail(state, deployment, reason)
         self._changed()
 
     def _ordered(self, order: BuildOrder) -> tuple[IntentState | None, Deployment | None]:
@@ -288,6 +296,9 @@ class Orchestrator(Operations):
         """Go as far as possible in memory; return what is to be committed."""
         self._look()
         self._deployer.settle()
+        while self._deployer.refused:
+            self._leave_behind()
+            self._deployer.settle()
         if self._deployer.steered:
             self._deployer.steered = False
             desired = self.steering().model_copy(update={"generation": 0})
@@ -300,6 +311,13 @@ class Orchestrator(Operations):
         store = self.cib.take_changes()
         self._is_committing = store is not None
         return Settled(store, self._next_look())
+
+    def _leave_behind(self) -> None:
+        """Go on without the hosts that refuse what they joined."""
+        refused, self._deployer.refused = self._deployer.refused, {}
+        for name, hosts in refused.items():
+            if (state := self.cib.intent(name)) is not None:
+                self._leave_out(state, hosts)
 
     def committed(self) -> None:
         """Send, and tell, what was settled: it is in the database."""
@@ -335,7 +353,7 @@ class Orchestrator(Operations):
         self._events.clear()
         self._sending.clear()
         self._deployer.look_at_all()
-        self._members_may_have_changed()
+        self._follow_all()
         for agent in self._agents:
             self._describe(agent.hello)
             self._due.add(agent.hello.host)
@@ -456,6 +474,20 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
+
+
+def _orders(one: Deployment) -> list[BuildOrder]:
+    if not _does_without(one):
+        return [BuildOrder(one.intent, one.uid, one.module, frozenset(one.unbuilt), one.uid)]
+    return [
+        BuildOrder(one.intent, one.uid, one.module, frozenset({platform}), f"{one.uid} {platform}")
+        for platform in sorted(one.unbuilt)
+    ]
+
+
+def _does_without(deployment: Deployment) -> bool:
+    """Whether it goes on without hosts that no code can be built for."""
+    return deployment.proven or deployment.kind == "joined"
 
 
 def _wants_code(deployment: Deployment) -> bool:

@@ -27,7 +27,7 @@ is on its way to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from controller.model import Deployment, IntentState
 from controller.phases import DEPLOYED, OVER, Phase
@@ -95,9 +95,14 @@ def held_back(state: IntentState, deployment: Deployment) -> bool:
     if deployment.phase == Phase.RECEIVE and deployment.proven:
         return any(one.phase == Phase.INACTIVE or _is_not_received(one) for one in others)
     if deployment.phase == Phase.DRAIN:
-        left = state.left_out.keys()
-        return any(one.phase == Phase.STOP_SEND and one.unconfirmed - left for one in others)
+        return any(_may_send(one, state.left_out.keys()) for one in others)
     return False
+
+
+def _may_send(deployment: Deployment, left: Set[str]) -> bool:
+    """Whether one that goes down still sends, or stopped only now: its drain is to come."""
+    waits = deployment.unconfirmed
+    return deployment.phase == Phase.STOP_SEND and (not waits or not waits <= left)
 
 
 def _is_not_received(deployment: Deployment) -> bool:

@@ -109,15 +109,15 @@ class Runner:
         await asyncio.sleep(max(0.0, rest))
 
     def _start_builds(self, orchestrator: Orchestrator) -> None:
-        orders = {order.uid: order for order in orchestrator.to_build()}
-        for uid, task in list(self._builds.items()):
+        orders = {order.key: order for order in orchestrator.to_build()}
+        for key, task in list(self._builds.items()):
             if task.done():
-                del self._builds[uid]
-            elif uid not in orders:
+                del self._builds[key]
+            elif key not in orders:
                 task.cancel()  # revoked meanwhile
-        for uid, order in orders.items():
-            if uid not in self._builds:
-                self._builds[uid] = asyncio.create_task(self._build(orchestrator, order))
+        for key, order in orders.items():
+            if key not in self._builds:
+                self._builds[key] = asyncio.create_task(self._build(orchestrator, order))
 
     async def _build(self, orchestrator: Orchestrator, order: BuildOrder) -> None:
         try:

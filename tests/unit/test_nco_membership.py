@@ -122,13 +122,69 @@ def test_a_host_that_joins_and_refuses_stays_away_alone(world: World) -> None:
     state = the(world)
     assert state.phase == Phase.ACTIVE
     assert state.left_out == {"h2": "it does not fit"}
-    assert state.error == "host h2: it does not fit"
+    assert state.error == "host h2 is left out: it does not fit"
     assert sends_to(world, "h1") == {SERVERS["dns"]}
     assert not world.hosts["h2"].applied
     world.nco.admit("one", "h2")
     later(world)
     assert sends_to(world, "h2") == {SERVERS["dns"]}
     assert the(world).error is None
+
+
+def test_who_joins_together_goes_up_without_who_refuses(world: World) -> None:
+    safety = Understood(world)
+    world.nco.label_host("h2", {"role=client"}, set())
+    world.nco.label_host("dns2", {"role=server"}, set())
+    world.now += 2
+    world.settle()
+    world.build()
+    world.settle()
+    world.answer("h2", refuse=True)
+    later(world, safety)
+    assert the(world).left_out == {"h2": "it does not fit"}
+    assert sends_to(world, "h1") == set(SERVERS.values())
+
+
+def test_code_that_cannot_be_built_leaves_out_who_needs_it(world: World) -> None:
+    world.hosts["h2"].targets, world.hosts["h2"].kernel = ["kmod"], "6.9.9"
+    manifest = world.folder / "modules" / "idle" / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace('"user", "bpf"', '"bpf", "kmod"'))
+    world.disconnect("h2")
+    world.connect("h2")
+    world.nco.label_host("h2", {"role=client"}, set())
+    world.nco.label_host("dns2", {"role=server"}, set())
+    world.now += 2
+    world.settle()
+    for order in world.nco.to_build():
+        if any(platform.kernel for platform in order.platforms):
+            world.nco.build_failed(order, "no headers")
+    later(world)
+    assert the(world).phase == Phase.ACTIVE
+    assert the(world).left_out == {"h2": "no headers"}
+    assert sends_to(world, "h1") == set(SERVERS.values())
+
+
+def test_a_label_that_was_acknowledged_counts_after_a_kill(world: World) -> None:
+    """The service dies before it has looked at who is meant now."""
+    world.nco.label_host("h2", {"role=client"}, set())
+    world.settle()
+    world.nco.label_host("dns2", {"role=server"}, set())
+    world.settle()
+    world.kill()
+    later(world)
+    assert sends_to(world, "h1") == sends_to(world, "h2") == set(SERVERS.values())
+
+
+def test_who_was_admitted_counts_after_a_kill(world: World) -> None:
+    world.nco.leave_out("one", "h1", "a test")
+    later(world)
+    world.nco.label_host("h2", {"role=client"}, set())
+    world.settle()
+    world.nco.admit("one", "h1")
+    world.settle()
+    world.kill()
+    later(world)
+    assert sends_to(world, "h1") == {SERVERS["dns"]}
 
 
 def test_an_active_intent_survives_who_refuses_later(world: World) -> None:
@@ -239,6 +295,25 @@ def test_a_server_understands_until_the_last_who_joined_has_stopped(world: World
         assert not sends_to(world, "h1") | sends_to(world, "h2")
         later(world, safety)
         assert sends_to(world, "h2") == {SERVERS["dns"]}
+
+
+@pytest.mark.parametrize("last", CLIENTS)
+def test_who_stops_last_is_waited_for_the_linger_time(world: World, last: str) -> None:
+    """The others are ready to be taken away long before."""
+    world.nco.label_host("h2", {"role=client"}, set())
+    later(world)
+    world.nco.revoke("one")
+    slow(world, last, Understood(world))
+    world.answer(last)
+    world.now += 0.1
+    for _ in range(3):
+        world.settle()
+        for host in world.hosts.values():
+            while host.inbox:
+                world.answer(host.name)
+    assert all(world.hosts[name].applied for name in ("h1", "h2", "dns")), "it may be on its way"
+    later(world)
+    assert not any(host.applied for host in world.hosts.values())
 
 
 def test_where_one_side_is_lost_the_intent_goes(bare_world: World) -> None:
