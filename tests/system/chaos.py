@@ -30,7 +30,8 @@ import httpx
 
 from host_agent.bpf_tables import Tables
 from mininet_topos.processes import TestbedError, wait_until
-from mininet_topos.testbed import WEB_ADDRESS, ZONE, Testbed, interrupt_once
+from mininet_topos.testbed import Testbed, interrupt_once
+from tests.system.asker import Asker
 
 SETTLED = 60.0
 """Seconds after which all must be well again; only a failure takes so long."""
@@ -47,33 +48,6 @@ INTENTS = {
 
 class Broken(AssertionError):
     """Something is not as it has to be; the text says what, and how to see it again."""
-
-
-class Asker:
-    """Asks with dig on a host, one query after the other, until stopped."""
-
-    def __init__(self, testbed: Testbed, host: str) -> None:
-        self.asked = 0
-        self.wrong: list[str] = []
-        self._testbed, self._host = testbed, host
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name=f"dig-{host}")
-
-    def __enter__(self) -> Asker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        while not self._stopped.wait(0.02):
-            self.asked += 1
-            name = f"{self._host}-{self.asked}.{ZONE}"
-            answer = self._testbed.dig(self._host, name, "+time=5")
-            if answer != WEB_ADDRESS:
-                self.wrong.append(f"{name} at {time.strftime('%H:%M:%S')}: {answer!r}")
 
 
 @dataclass
