@@ -8,7 +8,7 @@ C_SOURCES = $(shell find kernel_tap bench tests -name '*.[ch]')
 export PYTHON
 
 .PHONY: help setup system build user demo lab test test-vm demo-vm debug-kernel stress-vm \
-	lint unit fuzz bench-core bench-tap bench-nco clean
+	lint unit rotations chaos fuzz bench-core bench-tap bench-nco clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,14 @@ SECONDS ?= 600
 stress-vm: debug-kernel ## Stress the kernel tap in the debug kernel for SECONDS=600, then fuzz netlink
 	@$(BIN)/python -m tests.vm debug tests/vm/debug/stress.sh \
 		--set STRESS_SECONDS=$(SECONDS) --seconds $$((2 * $(SECONDS) + 600))
+
+ROTATIONS ?= 300
+rotations: setup ## Rotate ROTATIONS=300 times under a loop of dig, over a link that reorders (root)
+	@$(BIN)/python -m tests.system.rotation --rotations $(ROTATIONS)
+
+RUNS ?= 300
+chaos: setup ## Kill the service, Ryu's application and agents RUNS=300 times at random moments (root)
+	@$(BIN)/python -m tests.system.chaos --runs $(RUNS)
 
 unit: setup ## Unit tests alone (no root)
 	@$(BIN)/pytest tests/unit

@@ -29,6 +29,9 @@ INTENT = "names"
 MODULES = ("dns_app_tag", "dns_compress")
 FORMS = {"dns_app_tag": "l45.dns_app_tag.app_id", "dns_compress": "l45.dns_compress.id"}
 DELAY, LINGER = 0.06, 0.2
+CAPTURED = 1.0
+"""Seconds that dumpcap is given to begin, and to write what it has."""
+
 ROTATED = 60.0
 """Seconds after which a rotation must be over; only a failure takes so long."""
 
@@ -52,12 +55,13 @@ class Rotations:
     def rotate(self) -> None:
         """Rotate once, and wait until it is over; raises TestbedError where it does not end."""
         before = self._ids()
-        kind = self._random.choice(["module", "module", "key"])
-        wish: dict[str, object] = {"key": True}
-        if kind == "module":
+        kind = self._random.choice(["modules", "modules", "keys"])
+        wish: dict[str, object] = {}  # other keys alone
+        if kind == "modules":
             self._module = MODULES[1 - MODULES.index(self._module)]
             wish = {"module": self._module}
-        self._http.post(f"/intents/{INTENT}/rotate", json=wish).raise_for_status()
+        answer = self._http.post(f"/intents/{INTENT}/rotate", json=wish)
+        assert answer.is_success, f"rotate to {wish}: {answer.status_code} {answer.text}"
         self.done[kind] += 1
         wait_until(lambda: self._is_over(before), f"rotation to {wish} is over", ROTATED)
 
@@ -81,6 +85,7 @@ def capture(testbed: Testbed, path: Path) -> Process:
     command = ["dumpcap", "-q", "-i", testbed.interface("dns"), "-f", "udp dst port 53"]
     process = testbed.spawn("dns", "dumpcap", [*command, "-w", str(path)])
     wait_until(lambda: path.exists() and path.stat().st_size > 0, "dumpcap captures", 20, process)
+    time.sleep(CAPTURED)
     return process
 
 
@@ -112,6 +117,7 @@ def play(folder: Path, rotations: int, seed: int, report: bool = False) -> Count
                 rotating.rotate()
                 if report:
                     print(f"{number + 1} of {rotations}, {asker.asked} queries", flush=True)
+        time.sleep(CAPTURED)
         dumpcap.popen.send_signal(signal.SIGINT)
         dumpcap.popen.wait(10)
         seen = forms(testbed, path)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +171,38 @@ def test_revoked_intent_leaves_plain_dns(testbed: Testbed, applied: str) -> None
     shown = testbed.nco("show", INTENT, check=False)
     assert shown.returncode != 0
     assert INTENT in shown.stdout + shown.stderr
+
+
+def test_hosts_join_by_label_and_leave_by_policy(
+    testbed: Testbed, middlebox: Analyst, tmp_path: Path
+) -> None:
+    testbed.nco("host", "label", "h1", "site=B")
+    by_label = ("--client", "site=B:dig", "--server", "dns:dnsmasq", "--mirror", "mb")
+    testbed.nco("apply", "dns_app_tag", "--name", "by-label", *by_label)
+    assert _applications(testbed, middlebox) == {"h1": "dig", "h2": ""}
+    testbed.nco("host", "label", "h2", "site=B")
+    wait_until(lambda: _sends(testbed, "by-label", "h2"), "h2 has joined")
+    assert _applications(testbed, middlebox) == {"h1": "dig", "h2": "dig"}
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[endpoints]\ndeny = ["h1"]\n', encoding="utf-8")
+    assert "host h1 is left out" in testbed.nco("policy", "set", str(policy)).stdout
+    wait_until(lambda: not _sends(testbed, "by-label", "h1"), "h1 has left")
+    assert _applications(testbed, middlebox) == {"h1": "", "h2": "dig"}
+    testbed.nco("revoke", "by-label")
+    policy.write_text("", encoding="utf-8")
+    testbed.nco("policy", "set", str(policy))
+
+
+def _applications(testbed: Testbed, middlebox: Analyst) -> dict[str, str | None]:
+    """Have both clients ask; return which application the middlebox saw in each one's query."""
+    names = {host: f"{host}-{time.monotonic_ns()}.{ZONE}" for host in ("h1", "h2")}
+    for host, name in names.items():
+        assert testbed.dig(host, name) == WEB_ADDRESS
+    seen = queries(middlebox, set(names.values()))
+    return {host: seen[name].application for host, name in names.items()}
+
+
+def _sends(testbed: Testbed, intent: str, host: str) -> bool:
+    """Whether a host says that it sends for an intent."""
+    there = {view["name"]: view for view in testbed.rest("show", intent)["hosts"]}
+    return any(item["send"] for item in there.get(host, {}).get("customizations", ()))
