@@ -29,6 +29,11 @@ CORE = "l45"
 BUILT = Path(__file__).parents[1] / "build" / "kmod"
 """Where `make -C kernel_tap/kmod` puts what it builds, a folder for each kernel release."""
 
+DRAIN = 300.0
+"""Seconds until streams of what was taken away are reset that their peer has not ended.
+
+An application that reads slowly keeps the end from coming; a rotation must not cost its connection.
+"""
 UNLOAD_DRAIN = 3.0
 """Seconds that streams get to end when the tap is unloaded."""
 
@@ -201,7 +206,8 @@ class KmodTap:
         """Make these the namespace's set, and unload what no namespace uses."""
         with locked(self._run), _tap_errors(), L45() as l45:
             code = l45.code()
-            generation = l45.apply([(one, self._name_of(one, code)) for one in customizations])
+            named = [(one, self._name_of(one, code)) for one in customizations]
+            generation = l45.apply(named, drain_ms=int(1000 * DRAIN))
             self._folder.release()
             freed = self._folder.sweep(l45.code())
         logger.info(
@@ -219,6 +225,8 @@ class KmodTap:
         """Return what is in force in this namespace; what is only drained is gone."""
         with locked(self._run), _tap_errors(), L45() as l45:
             said, digests = l45.customizations(), self._folder.digests()
+            if digests:
+                self._folder.sweep(l45.code())  # streams may have let go of some since the last set
         return [_status(one, digests.get(one.code, UNKNOWN)) for one in said if not one.is_draining]
 
     def flows(self) -> list[Flow]:
