@@ -42,6 +42,10 @@ BPF_FLAGS = (
 COMPILERS = {"bpf": "clang", "kmod": "gcc"}
 SDK_FOLDERS = {"bpf": ("include", "bpf", "core"), "kmod": ("include", "kmod", "core")}
 
+# Its types go too: pahole's threads write them in any order, and nobody reads them.
+STRIP = ("strip", "--strip-debug", "--remove-section=.BTF*")
+"""What is left of a kernel module: what the kernel loads, and its build id."""
+
 TAG_LENGTH = 12
 """Digits of the build key that stand in a kernel module's name."""
 
@@ -129,8 +133,7 @@ class Builder:
         values = [f"{name}={value}" for name, value in settings.items()]
         await self._run(["make", "--silent", "-C", str(self.sdk / "kmod"), *values])
         output = folder / "kmod" / f"l45_{module}_{tag}.ko"
-        # Its types go too: pahole's threads write them in any order, and nobody reads them.
-        await self._run(["strip", "--strip-debug", "--remove-section=.BTF*", str(output)])
+        await self._run([*STRIP, str(output)])
         return output
 
     def lacking(self, platform: Platform) -> str | None:

@@ -1,14 +1,17 @@
 """An NCO and two hosts in one guest: what checks/nco.sh runs.
 
 The service, two agents in network namespaces on one wire, `nco apply`, an application on each
-host, its bytes on the wire, `nco revoke`. A build in a guest takes minutes: the artifact in
-/run/vm, made of the same sources, is put where the service finds what it has built before.
+host, its bytes on the wire, a challenge, a rotation, `nco deprecate`, `nco revoke`; and one
+connection that lives through all of it. A build in a guest takes minutes: the artifact in /run/vm,
+made of the same sources and stripped as the NCO does it, is put where the service finds what it has
+built before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,13 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from controller import ca
 from controller.artifacts import ArtifactStore
-from controller.build import Builder
+from controller.build import STRIP, Builder
 from controller.cib import Cib
 from controller.config import KERNEL_TAP, NcoConfig, StateFolder
 from controller.database import Database
@@ -38,7 +41,12 @@ NCO = HOSTS["alpha"]
 PORT = 8045
 PATIENCE = 240.0
 SIZE = 1_000_000
-TAG = b"STAG" + (0x1122334455667788).to_bytes(8, "big") + b"socat\0"
+FIRST, SECOND = 0x1122334455667788, 0x99AABBCCDDEEFF00
+PART = 100_000
+LISTEN = ["socat", "-u", f"TCP-LISTEN:{PORT},bind={HOSTS['beta']},reuseaddr"]
+CONNECT = f"TCP:{HOSTS['beta']}:{PORT},retry=50,interval=0.1"
+PLAIN: set[int] = set()
+"""What has no tags."""
 
 
 def main() -> None:
@@ -50,7 +58,9 @@ def main() -> None:
         for host in HOSTS:
             stack.enter_context(running(agent(state, folder, host), folder / f"{host}.log"))
         api = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(state.rest_socket)), base_url="http://nco"
+            transport=httpx.HTTPTransport(uds=str(state.rest_socket)),
+            base_url="http://nco",
+            timeout=PATIENCE,
         )
         with api:
             play(api, state, folder)
@@ -58,31 +68,83 @@ def main() -> None:
 
 def play(api: httpx.Client, state: StateFolder, folder: Path) -> None:
     eventually("both hosts with the kernel tap", lambda: taps(api) == ["kmod", "kmod"])
-    assert not is_tagged(folder), "nothing is customized yet"
-    wanted = ("--name", "tag", "--client", "alpha:socat", "--server", "beta:socat")
-    given = ("--port", str(PORT), "--param", "tag=0x1122334455667788")
-    command = [str(BIN / "nco"), "apply", "stream_tag", *wanted, *given]
-    subprocess.run(command, env={**os.environ, "L45_STATE": str(state.path)}, check=True)
+    assert tags(folder) == PLAIN, "nothing is customized yet"
+    apply(state)
     assert intent(api)["phase"] == "active", intent(api)
-    assert is_tagged(folder)
+    assert tags(folder) == {FIRST}
     eventually("counters in the NCO", lambda: counted(api) == {"alpha": SIZE, "beta": 0})
     for one in customizations(api).values():
         assert (one["target"], one["kernel"]) == ("kmod", RELEASE), one
         assert "key" not in one, one
+    challenge(api)
+    with lasting(folder / "lasting") as connection:
+        for step in (rotate, deprecate, revoke):
+            connection.write()
+            step(api, folder)
+            print("passed:", step.__name__, flush=True)
+    loaded = Path("/proc/modules")
+    eventually("its code is gone too", lambda: "l45_stream_tag" not in loaded.read_text())
+
+
+def apply(state: StateFolder) -> None:
+    wanted = ("--name", "tag", "--client", "alpha:socat", "--server", "beta:socat")
+    given = ("--port", str(PORT), "--param", f"tag={FIRST:#x}")
+    command = [str(BIN / "nco"), "apply", "stream_tag", *wanted, *given]
+    subprocess.run(command, env={**os.environ, "L45_STATE": str(state.path)}, check=True)
+
+
+def challenge(api: httpx.Client) -> None:
+    """Both kernels prove what they run."""
+    answers = api.post("/challenges", json={"name": "tag"}).raise_for_status().json()
+    said = {one["host"]: (one["verdict"], one["strength"]) for one in answers}
+    assert said == dict.fromkeys(HOSTS, ("passed", "kernel")), answers
+    print("passed: challenge", flush=True)
+
+
+def rotate(api: httpx.Client, folder: Path) -> None:
+    """Connections are right while another tag takes the place of the first, and then have it."""
+    wanted = {"parameters": {"tag": SECOND}}
+    api.post("/intents/tag/rotate", json=wanted).raise_for_status()
+    assert len(tags(folder)) == 1
+    eventually("the rotation is done", lambda: is_rotated(intent(api)))
+    assert tags(folder) == {SECOND}
+
+
+def is_rotated(said: dict[str, Any]) -> bool:
+    phases = [(one["succession"], one["phase"]) for one in said["deployments"]]
+    assert said["error"] is None, said
+    return phases == [(2, "active")]
+
+
+def deprecate(api: httpx.Client, folder: Path) -> None:
+    """New connections do without it."""
+    api.post("/intents/tag/deprecate", json={"on": True}).raise_for_status()
+    eventually("the hosts have confirmed", lambda: is_confirmed(intent(api)))
+    assert tags(folder) == PLAIN
+    assert intent(api)["phase"] == "active", intent(api)
+
+
+def is_confirmed(said: dict[str, Any]) -> bool:
+    return all(host["generation_confirmed"] == host["generation_wanted"] for host in said["hosts"])
+
+
+def revoke(api: httpx.Client, folder: Path) -> None:
     api.delete("/intents/tag").raise_for_status()
     eventually("the intent is gone", lambda: not api.get("/intents").json())
-    assert not is_tagged(folder)
-    assert "l45_stream_tag" not in Path("/proc/modules").read_text(), "its code is gone too"
+    assert tags(folder) == PLAIN
 
 
 def initialised(folder: Path) -> StateFolder:
     state = StateFolder(folder / "state")
-    ca.initialise(state, NcoConfig(control=f"{NCO}:4545", listen=f"{NCO}:4545"))
+    config = NcoConfig(control=f"{NCO}:4545", listen=f"{NCO}:4545", challenge_window=PATIENCE / 2)
+    ca.initialise(state, config)
     for host in HOSTS:
         ca.issue_host(state, host, folder / host)
     builder = Builder(KERNEL_TAP / "modules", KERNEL_TAP, PATIENCE)
     key = asyncio.run(builder.key("stream_tag", Platform("kmod", RELEASE)))
-    code = (BUILT / "l45_stream_tag.ko").read_bytes()
+    stripped = folder / "l45_stream_tag.ko"
+    subprocess.run([*STRIP, str(BUILT / stripped.name), "-o", str(stripped)], check=True)
+    code = stripped.read_bytes()
     version = builder.manifest("stream_tag").version
     artifact = Artifact("stream_tag", version, "kmod", code, RELEASE)
     with closing(Database(f"sqlite:///{state.database}")) as database:
@@ -177,8 +239,8 @@ def counted(api: httpx.Client) -> dict[str, int]:
     return {name: (one["counters"] or {}).get("sent_bytes", 0) for name, one in each}
 
 
-def is_tagged(folder: Path) -> bool:
-    """Have alpha send to beta, which must read just that; return whether the wire had tags."""
+def tags(folder: Path) -> set[int]:
+    """Have alpha send to beta, which must read just that; return the tags that the wire had."""
     sent, received, capture = folder / "sent", folder / "received", folder / "capture"
     sent.write_bytes(os.urandom(SIZE))
     received.unlink(missing_ok=True)
@@ -186,15 +248,45 @@ def is_tagged(folder: Path) -> bool:
     sniffer = subprocess.Popen([*inside("beta"), *dump], stderr=subprocess.PIPE)
     assert sniffer.stderr is not None
     sniffer.stderr.readline()  # it listens
-    listen = f"TCP-LISTEN:{PORT},bind={HOSTS['beta']},reuseaddr"
-    server = subprocess.Popen([*inside("beta"), "socat", "-u", listen, f"CREATE:{received}"])
-    connect = f"TCP:{HOSTS['beta']}:{PORT},retry=50,interval=0.1"
-    subprocess.run([*inside("alpha"), "socat", "-u", f"FILE:{sent}", connect], check=True)
+    server = subprocess.Popen([*inside("beta"), *LISTEN, f"CREATE:{received}"])
+    subprocess.run([*inside("alpha"), "socat", "-u", f"FILE:{sent}", CONNECT], check=True)
     assert server.wait() == 0
     sniffer.terminate()
     sniffer.communicate()
     assert received.read_bytes() == sent.read_bytes()
-    return TAG in capture.read_bytes()
+    found = re.findall(rb"STAG(.{8})socat\0", capture.read_bytes(), re.DOTALL)
+    return {int.from_bytes(tag, "big") for tag in found}
+
+
+class Lasting:
+    """A connection from alpha to beta, and what went by it."""
+
+    def __init__(self, source: IO[bytes], received: Path) -> None:
+        self._source, self._received = source, received
+        self._sent = b""
+
+    def write(self) -> None:
+        """Send some more, and wait until it is there as it was sent."""
+        self._sent += (more := os.urandom(PART))
+        self._source.write(more)
+        self._source.flush()
+        eventually("the connection that lasts goes on", self._is_there)
+        assert self._received.read_bytes() == self._sent
+
+    def _is_there(self) -> bool:
+        return self._received.exists() and self._received.stat().st_size >= len(self._sent)
+
+
+@contextmanager
+def lasting(received: Path) -> Iterator[Lasting]:
+    server = subprocess.Popen([*inside("beta"), *LISTEN, f"CREATE:{received}"])
+    command = [*inside("alpha"), "socat", "-u", "STDIN", CONNECT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        connection = Lasting(client.stdin, received)
+        yield connection
+        connection.write()
+    assert (client.returncode, server.wait()) == (0, 0)
 
 
 if __name__ == "__main__":
