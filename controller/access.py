@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.limits import FailureLimit
 from controller.tokens import ApiTokens, Role
+from wire.http_connection import INTRODUCED
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class Access:
             await answer(scope, receive, send)
             return
         scope[CALLER] = caller
+        if introduced := scope.get("state", {}).get(INTRODUCED):
+            introduced()
         await self._app(scope, receive, send)
 
     async def _deny_other(self, scope: Scope, _receive: Receive, send: Send) -> None:

@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Protocol
 
 from controller.bucket import Bucket
 from controller.channel import FrameChannel, Traffic
+from controller.door import Address, Door
 from controller.orchestrator import Link
 from controller.pushes import Pushes
-from controller.strangers import Strangers
 from wire.frames import encode
 from wire.identity import PeerCertificate
 from wire.messages import (
@@ -322,7 +322,7 @@ class ControlServer:
         self._context = context
         self._limits = limits
         self._listener: socket.socket | None = None
-        self._strangers: Strangers[asyncio.Task[None]] = Strangers(limits.unknown_peers)
+        self._door = Door("control channel", limits.unknown_peers, self._welcome)
         self._pushes = Pushes(lambda call: asyncio.get_running_loop().call_soon(call))
         self._frames = ArtifactFrames()
         self._connections: weakref.WeakSet[AgentConnection] = weakref.WeakSet()
@@ -330,7 +330,6 @@ class ControlServer:
     def start(self, address: str, port: int) -> tuple[str, int]:
         """Listen; return where. Raises OSError."""
         self._listener = socket.create_server((address, port), backlog=BACKLOG)
-        self._listener.setblocking(False)
         bound: tuple[str, int] = self._listener.getsockname()
         return bound
 
@@ -345,38 +344,13 @@ class ControlServer:
         """Accept until cancelled, then close all connections."""
         assert self._listener is not None, "start first"  # noqa: S101
         try:
-            while True:
-                await self._accept(self._listener)
+            await self._door.run(self._listener)
         finally:
-            self._listener.close()
-            tasks = self._strangers.all()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             log.info("ending: %d connections are closed", len(self._connections))
             for connection in self._connections:
                 connection.drop()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, address = await asyncio.get_running_loop().sock_accept(listener)
-        except OSError as error:  # out of file descriptors, say
-            log.error("cannot accept agents: %s", error)
-            await asyncio.sleep(1)
-            return
-        if not self._strangers.has_room(address[0]):
-            log.warning("peer=%s:%s turned away: too many unknown peers", *address[:2])
-            sock.close()
-            return
-        peer = f"{address[0]}:{address[1]}"
-        task = asyncio.create_task(self._welcome(sock, peer), name=peer)
-        task.add_done_callback(self._strangers.remove)
-        leaving = self._strangers.add(task, address[0])
-        if leaving is not None:
-            log.warning("peer=%s the oldest unknown one of many is sent away", leaving.get_name())
-            leaving.cancel()
-
-    async def _welcome(self, sock: socket.socket, peer: str) -> None:
+    async def _welcome(self, sock: socket.socket, address: Address) -> None:
         """See a new connection through its handshake and its hello."""
         connection = AgentConnection(
             self._agents, self._guard, self._limits, self._pushes, self._frames
@@ -390,7 +364,7 @@ class ControlServer:
                 ssl_shutdown_timeout=self._limits.handshake_time,
             )
         except (OSError, EOFError) as error:
-            log.warning("peer=%s handshake failed: %s", peer, str(error) or BROKEN_OFF)
+            log.warning("peer=%s:%d handshake failed: %s", *address, str(error) or BROKEN_OFF)
             return
         await self._introduced(connection)
 

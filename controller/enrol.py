@@ -1,8 +1,8 @@
 """Enrolment at the NCO: hosts without a certificate, with a token; `wire.enrol` has the protocol.
 
 It has a port of its own, so that the control channel's never talks to who has no certificate, and
-an operator can close the one without the other. Everybody may connect: few at a time are served,
-each for a short time, and who fails again and again is turned away at the door.
+an operator can close the one without the other. Everybody may connect: few at a time are served
+(`controller.door`), each for a short time, and who fails again and again is turned away.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from controller.audit import Entry, note
 from controller.certificates import RequestError, pem, requested_key
 from controller.channel import FrameChannel
 from controller.database import Database
+from controller.door import Address, Door
 from controller.errors import Refusal
 from controller.identities import CertificateRow, Identities, issued, revoke_all
 from controller.limits import FailureLimit
@@ -192,46 +193,29 @@ class EnrolServer:
             per_second=self._limits.failures_per_second,
         )
         self._listener: socket.socket | None = None
-        self._peers: set[asyncio.Task[None]] = set()
+        self._door = Door("enrolment", self._limits.peers, self._serve)
 
     def start(self, address: str, port: int) -> tuple[str, int]:
         """Listen; return where. Raises OSError."""
         self._listener = socket.create_server((address, port), backlog=64)
-        self._listener.setblocking(False)
         bound: tuple[str, int] = self._listener.getsockname()
         return bound
 
     async def run(self) -> None:
         """Accept until cancelled."""
         assert self._listener is not None, "start first"  # noqa: S101
-        try:
-            while True:
-                await self._accept(self._listener)
-        finally:
-            self._listener.close()
-            for task in self._peers:
-                task.cancel()
-            await asyncio.gather(*self._peers, return_exceptions=True)
+        await self._door.run(self._listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, address = await asyncio.get_running_loop().sock_accept(listener)
-        except OSError as error:
-            log.error("cannot accept hosts that enrol: %s", error)
-            await asyncio.sleep(1)
-            return
-        if len(self._peers) >= self._limits.peers or self._failures.is_exceeded(address[0]):
-            log.debug("peer=%s turned away from enrolment", address[0])
+    async def _serve(self, sock: socket.socket, address: Address) -> None:
+        source = address[0]
+        if self._failures.is_exceeded(source):
+            log.debug("peer=%s turned away from enrolment: it has failed too often", source)
             sock.close()
             return
-        task = asyncio.create_task(self._serve(sock, address[0]))
-        self._peers.add(task)
-        task.add_done_callback(self._peers.discard)
-
-    async def _serve(self, sock: socket.socket, source: str) -> None:
+        connection = EnrolConnection(self._enrolment, self._failures)
         try:
-            _, connection = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: EnrolConnection(self._enrolment, self._failures),
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,  # and not what it returns: that is uvloop's TLS
                 sock,
                 ssl=self._context,
                 ssl_handshake_timeout=self._limits.handshake_time,
@@ -245,4 +229,4 @@ class EnrolServer:
         except TimeoutError:
             connection.abort("enrolment took too long")
         finally:
-            connection.abort("the service ends")
+            connection.abort("it is sent away: others wait, or the service ends")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -25,17 +27,30 @@ from controller.api import (
 )
 from controller.audit_trail import AuditTrail
 from controller.channel import private_listener
+from controller.door import Address, Door
 from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
-from controller.rest_http import HttpConnection, LocalConnection
+from controller.rest_http import LocalConnection
 from controller.rest_operations import Hosts, operation_routes
 from controller.rest_trust import trust_routes
 from controller.switch_server import SwitchServer
 from controller.trust import Trust
 from controller.views import Views
+from wire.http_connection import HttpConnection
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 1024 * 1024
+
+MAX_CONNECTIONS = 128
+"""To one socket; who has more is told that it is too much."""
+
+STRANGERS = 64
+"""Connections of those whose token has not been seen yet."""
+
+HANDSHAKE_SECONDS = 5.0
+
 STATUS_OF: dict[type[Refusal], int] = {
     NotFound: 404,
     Conflict: 409,
@@ -169,26 +184,58 @@ class RestServer:
         context: ssl.SSLContext | None = None,
     ) -> None:
         """Serve `app`, by TLS where there is a `context`."""
+        self._connection = connection
+        self._context = context
         self._config = uvicorn.Config(
             app,
             http=connection,
             log_config=None,
             access_log=False,
             lifespan="off",
-            limit_concurrency=64,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=30,
             proxy_headers=False,  # or a caller could say that it is another one
-            ssl_context_factory=(lambda _config, _default: context) if context else None,
         )
+        self._server = _Uvicorn(self._config)
 
     async def run(self, path: Path) -> None:
         """Serve on a Unix socket that only the owner may open, until cancelled."""
         with private_listener(path) as listener:
-            await self.run_on(listener)
+            await self._server.serve(sockets=[listener])
 
     async def run_on(self, listener: socket.socket) -> None:
-        """Serve on a socket that listens, until cancelled."""
-        await _Uvicorn(self._config).serve(sockets=[listener])
+        """Serve whoever connects to a socket that listens, until cancelled."""
+        door = Door("REST", STRANGERS, self._welcome)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._server.serve(sockets=[]))
+            while not self._server.started:  # noqa: ASYNC110 - a matter of milliseconds
+                await asyncio.sleep(0.01)
+            tasks.create_task(door.run(listener))
+
+    async def _welcome(self, sock: socket.socket, address: Address) -> None:
+        """See a new connection through its handshake, until its caller is known."""
+        server = self._server
+        connection = self._connection(
+            config=self._config,
+            server_state=server.server_state,
+            app_state=server.lifespan.state,
+        )
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._context else None,
+                ssl_shutdown_timeout=HANDSHAKE_SECONDS if self._context else None,
+            )
+        except (OSError, EOFError) as error:
+            log.info("peer=%s:%d REST handshake failed: %s", *address, error)
+            return
+        try:
+            await connection.introduced.wait()
+        except asyncio.CancelledError:
+            connection.transport.abort()
+            raise
 
 
 async def serve_locally(app: ASGIApp, path: Path) -> None:

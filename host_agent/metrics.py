@@ -78,6 +78,8 @@ class AgentMetrics:
         # Imported here: only an agent that is asked for metrics needs a web server.
         import uvicorn  # noqa: PLC0415
 
+        from wire.http_connection import HttpConnection  # noqa: PLC0415
+
         class Server(uvicorn.Server):
             @contextlib.contextmanager
             def capture_signals(self) -> Iterator[None]:
@@ -85,6 +87,7 @@ class AgentMetrics:
 
         config = uvicorn.Config(
             make_asgi_app(self.registry),
+            http=HttpConnection,
             log_config=None,
             access_log=False,
             lifespan="off",

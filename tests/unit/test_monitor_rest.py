@@ -12,13 +12,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from controller import rest_http
 from controller.errors import Refusal
 from controller.events import BEHIND, LISTENERS, Kind
 from controller.metrics import MonitorCollector, NcoMetrics
 from controller.monitor_rest import make_router
 from controller.rest import RestServer, _refused
 from tests.unit.monitor_kit import PATIENCE, World, world
+from wire import http_connection
 
 EVENTS = 4 * BEHIND
 REQUEST = b"GET /events HTTP/1.1\r\nHost: nco\r\n\r\n"
@@ -53,7 +53,7 @@ async def until(what: Callable[[], object]) -> None:
 def test_a_reader_that_never_reads_is_given_up_and_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest_http, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(http_connection, "STALL_SECONDS", 0.2)
 
     async def play() -> None:
         async with served(tmp_path) as (there, path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import socket
 import ssl
 import stat
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ from wire.enrol import Token
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials, PeerCertificate
 from wire.messages import Challenge, Heartbeat, Hello, Renewed, dump
+
+REQUEST = signing_request(new_key(), "kappa")
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +265,26 @@ def ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx
     return client.request(method, path, extensions={"sni_hostname": NCO_NAME}, **arguments)
 
 
+def silence(port: int) -> ssl.SSLSocket:
+    """Return a connection of somebody elsewhere, who has nothing to say."""
+    raw = socket.create_connection(("127.0.0.1", port), PATIENCE, source_address=("127.0.0.2", 0))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(raw)
+
+
+def has_ended(connection: ssl.SSLSocket) -> bool:
+    """Whether it is closed by the other end, which may have begun with a greeting."""
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def test_callers_by_tls_do_what_their_role_allows(service: Service) -> None:
     secrets = {}
     for role in ("viewer", "operator", "admin"):
@@ -302,6 +326,23 @@ def test_guessing_is_slowed_down_but_who_has_a_token_is_served(service: Service)
     made = call(service, "POST", "/tokens", json={"name": "late", "role": "viewer", "valid": 60})
     with remote(service, made.json()["token"]) as client:
         assert ask(client, "GET", "/status").status_code == 200
+
+
+def test_who_says_nothing_keeps_nobody_else_out(service: Service) -> None:
+    """Neither from the REST API by TLS, nor from enrolment; from another address, that is."""
+    made = call(service, "POST", "/tokens", json={"name": "calm", "role": "viewer", "valid": 60})
+    status = service.get("/status")
+    for port in (status["rest_port"], status["enrol_port"]):
+        with contextlib.ExitStack() as silent:
+            connections = [silent.enter_context(silence(port)) for _ in range(64)]
+            with pytest.raises(OSError):  # noqa: PT011 - whatever it looks like from outside
+                silent.enter_context(silence(port))
+            if port == status["rest_port"]:
+                with remote(service, made.json()["token"]) as client:
+                    assert ask(client, "GET", "/status").status_code == 200
+            else:
+                assert asyncio.run(_ask(token(service, "kappa"), REQUEST))[1].error is None
+            assert has_ended(connections[0]), "the one that waited longest made room"
 
 
 def test_every_route_that_the_service_has_is_in_a_rule(service: Service) -> None:
