@@ -12,9 +12,10 @@ import asyncio
 import hashlib
 import os
 import re
+import shutil
 import signal
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.plan import Platform
@@ -60,6 +61,10 @@ WORDS_KEPT = 2000
 """Characters of a compiler's message that go into an error: its last ones."""
 
 
+_File = tuple[str, int, int, int, int] | None
+"""What tells a program's file from another one that may be put in its place."""
+
+
 class BuildError(RuntimeError):
     """A module cannot be built; the text has the compiler's words."""
 
@@ -74,6 +79,9 @@ class Builder:
     """Seconds for one command."""
     headers: Path = HEADERS
     """Has a folder for each kernel release, in which `build` leads to its headers."""
+    _versions: dict[str, tuple[_File, str]] = field(default_factory=dict, repr=False, compare=False)
+    """What each compiler said that it is, and of which file: to ask again for each build key would
+    take as long as a deployment to a hundred hosts."""
 
     def manifest(self, module: str) -> Manifest:
         """Return the manifest as it is now; raises BuildError."""
@@ -86,7 +94,7 @@ class Builder:
         """Return the hash of everything that the output depends on; raises BuildError."""
         if reason := self.lacking(platform):
             raise BuildError(reason)
-        version = await self._run([COMPILERS[platform.target], "--version"])
+        version = await self._version(COMPILERS[platform.target])
         digest = hashlib.sha256()
         for part in ("l45-build-2", str(platform), version, *BPF_FLAGS):
             digest.update(part.encode() + b"\0")
@@ -154,6 +162,14 @@ class Builder:
             f"it: `apt-get install linux-headers-{release}` there, then apply the intent again"
         )
 
+    async def _version(self, compiler: str) -> str:
+        """Return what a compiler says that it is; another file is asked anew."""
+        file = _program(compiler)
+        known = self._versions.get(compiler)
+        if known is None or known[0] != file:
+            known = self._versions[compiler] = file, await self._run([compiler, "--version"])
+        return known[1]
+
     def _headers(self, platform: Platform) -> Path:
         return self.headers / (platform.kernel or "") / "build"
 
@@ -163,6 +179,14 @@ class Builder:
 
 def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _program(name: str) -> _File:
+    path = shutil.which(name)
+    if path is None:
+        return None
+    file = Path(path).stat()
+    return path, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns
 
 
 def _sendable(code: bytes) -> bytes:

@@ -161,3 +161,16 @@ def test_artifacts_are_there_after_a_restart(tmp_path: Path) -> None:
         store = ArtifactStore(cib, database, tmp_path, SIGNER)
         assert store.built("key") == digest
         assert store.message(digest) is not None
+
+
+def test_another_compiler_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder, programs = make_builder(tmp_path), tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    before = key(builder)
+    clang = programs / "clang"
+    clang.write_text("#!/bin/sh\necho clang of another make\n")
+    clang.chmod(0o755)
+    assert key(builder) != before
+    clang.unlink()
+    assert key(builder) == before
