@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from cryptography import x509
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controller.audit import Entry, note
@@ -31,6 +32,10 @@ Origin = Literal["token", "renewal", "offline"]
 
 AGAIN = 0.25
 """Of a certificate's lifetime has to pass before its host may ask for another one."""
+
+
+CHUNK = 500
+"""Certificates that one statement has."""
 
 
 class CertificateRow(Base):
@@ -93,6 +98,9 @@ class Identities:
         self._known: dict[str, dict[int, _Known]] = {}
         """Of each host, by serial."""
         self._revoked: dict[str, float] = {}
+        self._unstored: list[CertificateRow] = []
+        """Those that were seen, and wait for the ones before them to be stored."""
+        self._storing = False
 
     async def load(self) -> None:
         """Read what is known from the CIB."""
@@ -132,7 +140,19 @@ class Identities:
             "offline",
         )
         self._remember(row)
-        await self._database.submit(lambda session: session.merge(_copy(row)))
+        self._unstored.append(row)
+        if not self._storing:
+            await self._store_seen()
+
+    async def _store_seen(self) -> None:
+        """Store what was seen, all together: ten thousand hosts may come at once."""
+        self._storing = True
+        try:
+            while self._unstored:
+                rows, self._unstored = self._unstored, []
+                await self._database.submit(partial(_insert_new, [_values(row) for row in rows]))
+        finally:
+            self._storing = False
 
     async def renew(self, host: str, request: bytes) -> Renewed:
         """Answer a request for a new certificate on the connection of this host."""
@@ -248,6 +268,17 @@ def revoke_all(session: Session, host: str, at: float) -> None:
     session.merge(RevocationRow(host=host, at=at))
 
 
+def _insert_new(rows: list[dict[str, Any]], session: Session) -> None:
+    """Store certificates, but those that are there already."""
+    for begin in range(0, len(rows), CHUNK):
+        chunk = {row["serial"]: row for row in rows[begin : begin + CHUNK]}
+        known = select(CertificateRow.serial).where(CertificateRow.serial.in_(chunk))
+        for serial in session.scalars(known):
+            del chunk[serial]
+        if chunk:
+            session.execute(insert(CertificateRow), list(chunk.values()))
+
+
 def issued(row: CertificateRow, source: str = "") -> Entry:
     """Return what the audit log says of a new certificate."""
     return Entry(
@@ -270,13 +301,10 @@ def _row(host: str, serial: int, issued: float, expires: float, origin: Origin) 
     )
 
 
+def _values(row: CertificateRow) -> dict[str, Any]:
+    return {column.name: getattr(row, column.name) for column in CertificateRow.__table__.columns}
+
+
 def _copy(row: CertificateRow) -> CertificateRow:
     """Return another object of the same row: a change may run again, in another session."""
-    return CertificateRow(
-        serial=row.serial,
-        host=row.host,
-        issued=row.issued,
-        expires=row.expires,
-        origin=row.origin,
-        revoked=row.revoked,
-    )
+    return CertificateRow(**_values(row))
