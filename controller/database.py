@@ -57,7 +57,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TOGETHER = 0.01
-"""Seconds in which changes are gathered while the writer is busy; an idle one begins at once."""
+"""Seconds in which changes are gathered at most while the writer is busy: as long as the last
+transaction took. An idle writer begins at once."""
 
 MAX_BATCH = 1000
 """Changes of one transaction."""
@@ -236,7 +237,7 @@ class _Writer(_Worker):
         self.commits += 1
         self.commit_time += took
         if took < TOGETHER:
-            time.sleep(TOGETHER - took)
+            time.sleep(min(took, TOGETHER - took))
 
     def _gathered(self) -> list[_Job[Any]]:
         jobs: list[_Job[Any]] = []

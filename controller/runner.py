@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.05
 
 TOGETHER = 0.02
-"""Seconds after a commit in which what happens is gathered, to be committed together."""
+"""Seconds in which what happens is gathered at most, to be settled and committed together. It is
+as long as settling took, so half of the time is left for what agents say."""
 
 RETRY = 1.0
 """Seconds after which to settle again when it failed, on a full disk say."""
@@ -51,7 +52,8 @@ class Runner:
         try:
             while True:
                 self._due.clear()
-                await self._wait(await self._settle(orchestrator, settled))
+                began = asyncio.get_running_loop().time()
+                await self._wait(began, await self._settle(orchestrator, settled))
         finally:
             for task in self._builds.values():
                 task.cancel()
@@ -98,14 +100,15 @@ class Runner:
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY)
 
-    async def _wait(self, delay: float | None) -> None:
+    async def _wait(self, began: float, delay: float | None) -> None:
         """Wait until it is time to settle again: at once where nothing was settled lately."""
         ended = asyncio.get_running_loop().time()
         try:
             await asyncio.wait_for(self._due.wait(), delay)
         except TimeoutError:
             return
-        rest = ended + TOGETHER - asyncio.get_running_loop().time()
+        gathered = asyncio.get_running_loop().time() - ended
+        rest = min(TOGETHER, ended - began) - gathered
         await asyncio.sleep(max(0.0, rest))
 
     def _start_builds(self, orchestrator: Orchestrator) -> None:
