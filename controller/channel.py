@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 CLOSING_TIME = 5.0
 """Seconds that a peer has to take what was written before a close."""
 
-BUFFERED = 2 * PIECE
+BUFFERED = 4 * PIECE
 """Bytes that may wait in a connection before it writes no more of what is large."""
 
 

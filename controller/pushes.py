@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-PIECE = 16 * 1024
-"""Bytes that are encrypted at a time: a TLS record; a connection keeps a buffer of that size."""
+PIECE = 8 * 1024
+"""Bytes that are encrypted at a time; a connection keeps a buffer of a third more than that."""
 
-TURN = 4 * PIECE
+TURN = 8 * PIECE
 """Bytes that are written in one turn; the kernel gets them in one call."""
 
 AT_A_TIME = 64
