@@ -39,6 +39,8 @@ LIST_FLOWS = "l45_list_flows"
 FIND_LIVING = "l45_find_living"
 INTERFACE_HOOKS = ("l45_egress", "l45_ingress")
 LAST = INTERFACE_HOOKS[-1]
+ITERATORS = (FIND_HEIRS, SETTLE_HEIRS, LIST_FLOWS, FIND_LIVING)
+PROGRAMS = {*CGROUP_HOOKS, *ITERATORS, *INTERFACE_HOOKS, "l45_answer"}
 
 
 def unavailable() -> str | None:
@@ -89,7 +91,7 @@ def install_locked(run: Path, tap_object: Path | None = None) -> None:
     _remove_pins(run)
     try:
         _load(run, data, cgroup)
-    except (libbpf.LibbpfError, OSError) as error:
+    except (TapError, libbpf.LibbpfError, OSError) as error:
         _remove_pins(run)
         raise TapError(f"cannot install the bpf tap: {error}") from error
     logger.info("tap_installed run=%s cgroup=%s", run, cgroup)
@@ -157,12 +159,17 @@ def _load(run: Path, data: bytes, cgroup: Path) -> None:
     for folder in ("maps", "links", "programs"):
         (pins / folder).mkdir(mode=0o700)
     with libbpf.BpfObject(data, "l45_tap", pins / "maps") as tap:
+        if missing := sorted(PROGRAMS - set(tap.programs)):
+            raise TapError(
+                f"the tap object is of another version: it has no {missing[0]}; "
+                "`make build` makes the one of this version"
+            )
         tap.load()
         programs, attach_types = tap.programs, tap.attach_types
         _set_answer(pins, programs["l45_answer"])
         # Hooks before the iterators: a socket made in between is seen by one of them.
         _attach_cgroup(pins, cgroup, programs, attach_types)
-        for name in (FIND_HEIRS, SETTLE_HEIRS, LIST_FLOWS, FIND_LIVING):
+        for name in ITERATORS:
             libbpf.obj_pin(programs[name], pins / "programs" / name)
         with Tables.opened(run) as tables:
             tables.set_digest(hashlib.sha256(data).digest())

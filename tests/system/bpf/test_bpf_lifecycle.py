@@ -373,3 +373,13 @@ def test_bridge_over_an_interface_is_customized_once(
             message, peer = receiver.recvfrom(2048)
             receiver.sendto(message, peer)
             assert sender.recv(2048) == QUERY
+
+
+def test_an_object_of_another_version_is_refused_with_the_remedy(
+    bare_run: Path, tmp_path: Path, artifacts: dict[str, Artifact]
+) -> None:
+    other = tmp_path / "other.o"
+    other.write_bytes(artifacts["dns_app_tag"].data)
+    with pytest.raises(TapError, match=r"of another version: .*`make build`"):
+        bpf_tap.install(bare_run, other)
+    assert not bpf_tap.installed(bare_run)
