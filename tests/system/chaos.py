@@ -14,12 +14,10 @@ The seed says which changes, victims and moments; what runs beside decides the r
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,7 +28,8 @@ import httpx
 
 from host_agent.bpf_tables import Tables
 from mininet_topos.processes import TestbedError, wait_until
-from mininet_topos.testbed import Testbed, interrupt_once
+from mininet_topos.testbed import Testbed
+from tests.system import plays
 from tests.system.asker import Asker
 
 SETTLED = 60.0
@@ -216,19 +215,19 @@ def check_processes(testbed: Testbed) -> None:
             raise Broken(f"{name} has {size} KiB")
 
 
-def play(folder: Path, runs: int, seed: int, report: bool = False) -> Counter[str]:
-    """Do `runs` runs on a testbed of its own; return what was done. Raises Broken."""
+def play(folder: Path, times: int, seed: int, report: bool = False) -> Counter[str]:
+    """Do so many runs on a testbed of its own; return what was done. Raises Broken."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     with Testbed(folder, settings=["linger = 0.1"]) as testbed:
         chaos = Chaos(testbed, chance)
         with Asker(testbed, "h1") as one, Asker(testbed, "h2") as other:
-            for number in range(runs):
+            for number in range(times):
                 try:
                     chaos.run()
                 except Broken as broken:
                     raise Broken(f"run {number} of seed {seed}: {broken}") from broken
                 if report:
-                    print(f"run {number + 1} of {runs}: {dict(chaos.done)}", flush=True)
+                    print(f"run {number + 1} of {times}: {dict(chaos.done)}", flush=True)
         chaos.done["queries"] = one.asked + other.asked
         if wrong := one.wrong + other.wrong:
             raise Broken(f"seed {seed}: {len(wrong)} queries went wrong: {wrong[:5]}")
@@ -236,23 +235,5 @@ def play(folder: Path, runs: int, seed: int, report: bool = False) -> Counter[st
     return chaos.done
 
 
-def main() -> int:
-    """Run as a program; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.system.chaos", description=__doc__)
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    arguments = parser.parse_args()
-    interrupt_once()
-    folder = Path(tempfile.mkdtemp(prefix="l45-chaos-"))
-    print(f"seed {arguments.seed}; logs in {folder / 'logs'}", flush=True)
-    try:
-        done = play(folder, arguments.runs, arguments.seed, report=True)
-    except (Broken, TestbedError) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    print(", ".join(f"{what}: {times}" for what, times in sorted(done.items())))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(plays.main("tests.system.chaos", __doc__, "runs", play))

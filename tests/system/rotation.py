@@ -8,12 +8,10 @@ rightly, and each has to cross the network in one of the two forms: none of them
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,8 +19,9 @@ from typing import Any
 
 import httpx
 
-from mininet_topos.processes import Process, TestbedError, wait_until
-from mininet_topos.testbed import Testbed, interrupt_once
+from mininet_topos.processes import Process, wait_until
+from mininet_topos.testbed import Testbed
+from tests.system import plays
 from tests.system.asker import Asker
 
 INTENT = "names"
@@ -104,8 +103,8 @@ def forms(testbed: Testbed, path: Path) -> Counter[str]:
     return found
 
 
-def play(folder: Path, rotations: int, seed: int, report: bool = False) -> Counter[str]:
-    """Rotate on a testbed of its own; return what was done. Raises AssertionError."""
+def play(folder: Path, times: int, seed: int, report: bool = False) -> Counter[str]:
+    """Rotate so many times on a testbed of its own; return what was done. Raises AssertionError."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     with Testbed(folder, delay=DELAY, settings=[f"linger = {LINGER}"]) as testbed:
         rotating = Rotations(testbed, chance)
@@ -113,10 +112,10 @@ def play(folder: Path, rotations: int, seed: int, report: bool = False) -> Count
         path = folder / "capture-dns.pcapng"
         dumpcap = capture(testbed, path)
         with Asker(testbed, "h1", at_once=4) as asker:
-            for number in range(rotations):
+            for number in range(times):
                 rotating.rotate()
                 if report:
-                    print(f"{number + 1} of {rotations}, {asker.asked} queries", flush=True)
+                    print(f"{number + 1} of {times}, {asker.asked} queries", flush=True)
         time.sleep(CAPTURED)
         dumpcap.popen.send_signal(signal.SIGINT)
         dumpcap.popen.wait(10)
@@ -130,23 +129,5 @@ def play(folder: Path, rotations: int, seed: int, report: bool = False) -> Count
     return done
 
 
-def main() -> int:
-    """Run as a program; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.system.rotation", description=__doc__)
-    parser.add_argument("--rotations", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    arguments = parser.parse_args()
-    interrupt_once()
-    folder = Path(tempfile.mkdtemp(prefix="l45-rotation-"))
-    print(f"seed {arguments.seed}; logs and capture in {folder}", flush=True)
-    try:
-        done = play(folder, arguments.rotations, arguments.seed, report=True)
-    except (AssertionError, TestbedError) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    print(", ".join(f"{what}: {times}" for what, times in sorted(done.items())))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(plays.main("tests.system.rotation", __doc__, "rotations", play))
