@@ -8,8 +8,8 @@ is in memory was never so: it is loaded again (`read_all`, `take`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,7 +28,7 @@ from controller.cib_tables import (
 )
 from controller.model import Deployment, Host, IntentState
 from controller.phases import OVER
-from controller.plan import Planned
+from controller.plan import Planned, Platform
 
 EPOCHS = 1 << 16
 
@@ -224,6 +224,16 @@ class Cib:
         """Put a customization in the place of an older version of it."""
         deployment.items[item.host][position] = item
         self._changes.items[item.id] = (deployment.uid, item)
+
+    def set_digests(self, deployment: Deployment, digests: Mapping[Platform, str]) -> None:
+        """Give a deployment's customizations that have no artifact those that were built."""
+        for items in deployment.items.values():
+            for position, item in enumerate(items):
+                if item.digest is None and item.platform in digests:
+                    items[position] = replace(item, digest=digests[item.platform])
+        deployment.unbuilt -= set(digests)
+        for platform, digest in digests.items():
+            self._changes.digests[deployment.uid, platform] = digest
 
     def take_items(self, deployment: Deployment, ids: set[str]) -> list[Planned]:
         """Take customizations out of a deployment, to be put into another, or forgotten."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import Table, delete, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from controller.bulk import Row, insert_rows, update_rows
 from controller.cib_rows import (
-    Values,
     changing_values,
     customization_values,
     deployment_values,
@@ -27,7 +28,7 @@ from controller.cib_tables import (
 )
 from controller.database import Base
 from controller.model import Deployment, Host, IntentState
-from controller.plan import Planned
+from controller.plan import Planned, Platform
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Changes:
     """Deployments that are new."""
     items: dict[str, tuple[str, Planned]] = field(default_factory=dict)
     """Customizations that changed, each with its deployment."""
+    digests: dict[tuple[str, Platform], str] = field(default_factory=dict)
+    """Artifacts that were built, by deployment and platform: of its customizations without one."""
     dropped_hosts: set[str] = field(default_factory=set)
     dropped_intents: set[str] = field(default_factory=set)
     dropped_deployments: set[str] = field(default_factory=set)
@@ -70,15 +73,17 @@ class Changes:
             host.stored = True
         for state in self.intents.values():
             state.stored = True
-        epochs, steering = dict(self.epochs), self.steering
+        epochs, steering, digests = dict(self.epochs), self.steering, dict(self.digests)
 
         def store(session: Session) -> None:
             for column, names in drops:
                 _delete(session, column, names)
             for table, rows in inserts:
-                session.execute(insert(table), rows)
+                insert_rows(session, table, rows)
             for table, rows in updates:
-                session.execute(update(table), rows)
+                update_rows(session, table, rows)
+            for (deployment, platform), digest in digests.items():
+                _give(session, deployment, platform, digest)
             for module, last in epochs.items():
                 session.merge(EpochRow(module=module, last=last))
             if steering is not None:
@@ -112,16 +117,31 @@ class Changes:
         )
 
 
-Writes = list[tuple[type[Base], list[Values]]]
+Writes = list[tuple[Table, list[Row]]]
 """Rows for tables, in an order that foreign keys allow."""
 
 
-def _not_empty(*writes: tuple[type[Base], list[Values]]) -> Writes:
-    return [(table, rows) for table, rows in writes if rows]
+def _not_empty(*writes: tuple[type[Base], list[Row]]) -> Writes:
+    return [(cast(Table, kind.__table__), rows) for kind, rows in writes if rows]
 
 
 CHUNK = 500
 """Names that one statement has."""
+
+
+def _give(session: Session, deployment: str, platform: Platform, digest: str) -> None:
+    """Give a deployment's customizations for a platform their artifact, where they have none."""
+    session.execute(
+        update(CustomizationRow)
+        .where(
+            CustomizationRow.deployment == deployment,
+            CustomizationRow.target == platform.target,
+            CustomizationRow.kernel.is_not_distinct_from(platform.kernel),
+            CustomizationRow.digest.is_(None),
+        )
+        .values(digest=digest)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _delete(session: Session, column: InstrumentedAttribute[str], names: list[str]) -> None:

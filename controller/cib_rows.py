@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from controller.bulk import Row
 from controller.cib_tables import CustomizationRow, DeploymentRow, HostRow, IntentRow
 from controller.intent import Intent
 from controller.model import Deployment, Host, IntentState, Kind
@@ -11,11 +10,8 @@ from controller.plan import Planned, Platform
 from controller.switch_link import Mirror
 from wire.match import Match
 
-Values = dict[str, Any]
-"""Columns of a row that is to be written."""
 
-
-def host_values(host: Host) -> Values:
+def host_values(host: Host) -> Row:
     """Return all of a host's row."""
     return {
         "name": host.name,
@@ -30,7 +26,7 @@ def host_values(host: Host) -> Values:
     }
 
 
-def number_values(host: Host) -> Values:
+def number_values(host: Host) -> Row:
     """Return what of a host's row changes with its desired state."""
     return {"name": host.name, "generation": host.generation, "desired": host.desired}
 
@@ -52,7 +48,7 @@ def host_of(row: HostRow) -> Host:
     )
 
 
-def intent_values(state: IntentState) -> Values:
+def intent_values(state: IntentState) -> Row:
     """Return an intent's row."""
     return {
         "name": state.name,
@@ -87,7 +83,7 @@ def intent_of(row: IntentRow) -> IntentState:
     )
 
 
-def deployment_values(deployment: Deployment) -> Values:
+def deployment_values(deployment: Deployment) -> Row:
     """Return a deployment's row."""
     return {
         "uid": deployment.uid,
@@ -122,7 +118,7 @@ def deployment_of(row: DeploymentRow) -> Deployment:
     )
 
 
-def customization_values(deployment: str, position: int, planned: Planned) -> Values:
+def customization_values(deployment: str, position: int, planned: Planned) -> Row:
     """Return a customization's row."""
     return {
         "id": planned.id,
@@ -142,7 +138,7 @@ def customization_values(deployment: str, position: int, planned: Planned) -> Va
     }
 
 
-def changing_values(deployment: str, planned: Planned) -> Values:
+def changing_values(deployment: str, planned: Planned) -> Row:
     """Return what of a customization's row may change."""
     return {
         "id": planned.id,

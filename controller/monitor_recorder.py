@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Table, bindparam, update
+from sqlalchemy import ColumnElement, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from controller.bulk import Row, update_rows
 from controller.database import Base, Result
 from controller.errors import Unavailable
 
@@ -32,7 +33,6 @@ ROOM = 20_000
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds after which a batch that failed is tried again."""
 
-Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
@@ -177,18 +177,7 @@ def store(session: Session, table: Table, rows: Iterable[Row]) -> None:
     if whole:
         _upsert(session, table, whole)
     for alike in changes.values():
-        _update(session, table, alike)
-
-
-def _update(session: Session, table: Table, rows: list[Row]) -> None:
-    keys = {column.name for column in table.primary_key}
-    same = [table.c[name] == bindparam(f"key_{name}") for name in sorted(keys)]
-    new: Row = {name: bindparam(f"new_{name}") for name in rows[0].keys() - keys}
-    renamed = [
-        {f"{'key' if name in keys else 'new'}_{name}": value for name, value in row.items()}
-        for row in rows
-    ]
-    session.connection().execute(update(table).where(*same).values(new), renamed)
+        update_rows(session, table, alike)
 
 
 def _upsert(session: Session, table: Table, rows: list[Row]) -> None:

@@ -246,12 +246,7 @@ class Orchestrator(Operations):
         state, deployment = self._ordered(order)
         if state is None or deployment is None:
             return
-        for items in deployment.items.values():
-            for position, item in enumerate(items):
-                if item.digest is None and item.platform in digests:
-                    digest = digests[item.platform]
-                    self.cib.set_item(deployment, position, replace(item, digest=digest))
-        deployment.unbuilt -= set(digests)
+        self.cib.set_digests(deployment, digests)
         names = ", ".join(f"{platform} {digest[:12]}" for platform, digest in digests.items())
         what = f"artifact {names} is built"
         if deployment.phase == Phase.BUILDING and not deployment.unbuilt:
