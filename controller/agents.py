@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,9 +53,13 @@ class Agent:
 class Agents:
     """All connected agents, by host."""
 
-    def __init__(self, cib: Cib) -> None:
+    def __init__(self, cib: Cib, clock: Callable[[], float]) -> None:
         self._cib = cib
+        self._clock = clock
+        self._began = clock()
         self._agents: dict[str, Agent] = {}
+        self._left: dict[str, float] = {}
+        """When agents left that are not back."""
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(self._agents.values())
@@ -68,6 +72,7 @@ class Agents:
         """Enter an agent; return the older connection of the same host, if there was one."""
         old = self._agents.get(hello.host)
         self._agents[hello.host] = Agent(link, hello, newest=hello.generation)
+        self._left.pop(hello.host, None)
         return old
 
     def disconnected(self, host: str, link: Link) -> bool:
@@ -76,7 +81,12 @@ class Agents:
         if agent is None or agent.link is not link:
             return False
         del self._agents[host]
+        self._left[host] = self._clock()
         return True
+
+    def away_since(self, host: str) -> float | None:
+        """Return since when a host has no agent, as far as is known; None where it has one."""
+        return None if host in self._agents else self._left.get(host, self._began)
 
     def reported(self, host: str, link: Link, report: Report) -> bool:
         """Take note of a report; False where a newer connection has taken its place."""

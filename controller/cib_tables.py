@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Enum, ForeignKey
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from controller.database import Base
@@ -30,7 +30,8 @@ class HostRow(Base):
     tap_error: Mapped[str | None]
     targets: Mapped[list[Target]] = mapped_column(JSON)
     labels: Mapped[list[str]] = mapped_column(JSON)
-    generation: Mapped[int]
+    generation: Mapped[int] = mapped_column(BigInteger)
+    """Follows what the host claims, which may be anything up to `HIGHEST_GENERATION`."""
     desired: Mapped[str]
 
 
@@ -135,5 +136,5 @@ class SteeringRow(Base):
     __tablename__ = "steering"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    generation: Mapped[int]
+    generation: Mapped[int] = mapped_column(BigInteger)
     desired: Mapped[str]

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -105,7 +106,7 @@ class Orchestrator(Operations):
         `clock` gives seconds that never go backwards, `wall` Unix time; `lacking` says why
         nothing can be compiled for a platform, `policy` gives the network's policy.
         """
-        agents = Agents(cib)
+        agents = Agents(cib, clock)
         deployer = Deployer(cib, agents, self._note_event, clock, linger)
         planner = Planner(cib, modules, lacking, policy)
         super().__init__(
@@ -119,6 +120,8 @@ class Orchestrator(Operations):
         self._tell_changed = changed
         self._events: list[tuple[str, Phase, str, str | None]] = []
         """What happened, and is told once it is committed."""
+        self._telling: list[tuple[str, Phase, str, str | None]] = []
+        """Of the commit that is under way."""
         self._due: set[str] = set()
         """Hosts that may have to be sent their desired state."""
         self._sending: set[str] = set()
@@ -128,7 +131,8 @@ class Orchestrator(Operations):
         self._savers: list[asyncio.Future[None]] = []
         self._saving: list[asyncio.Future[None]] = []
         """Who waits for the commit after the next `settle`, and for the one under way."""
-        self._is_committing = False
+        self._is_ahead = False
+        """Whether memory has what is not committed yet, and perhaps never will be."""
         self._readers: list[asyncio.Future[None]] = []
         """Who wants to look at what is committed."""
         self._looked: float | None = None
@@ -289,6 +293,7 @@ class Orchestrator(Operations):
 
     def settle(self) -> Settled:
         """Go as far as possible in memory; return what is to be committed."""
+        self._is_ahead = True
         self._look()
         self._deployer.settle()
         while self._deployer.refused:
@@ -300,11 +305,13 @@ class Orchestrator(Operations):
             self.cib.number_steering(fingerprint_of(dump(desired)))
         self._due |= self._deployer.numbered
         self._deployer.numbered.clear()
+        self._telling += self._events
+        self._events = []
         self._sending |= self._due
         self._due = set()
         self._saving, self._savers = self._savers, []
         store = self.cib.take_changes()
-        self._is_committing = store is not None
+        self._is_ahead = store is not None
         return Settled(store, self._next_look())
 
     def _leave_behind(self) -> None:
@@ -316,9 +323,9 @@ class Orchestrator(Operations):
 
     def committed(self) -> None:
         """Send, and tell, what was settled: it is in the database."""
-        for event in self._events:
+        for event in self._telling:
             self.history.add(*event)
-        self._events.clear()
+        self._telling.clear()
         sending, self._sending = self._sending, set()
         sent = 0
         for name in sending:
@@ -333,20 +340,23 @@ class Orchestrator(Operations):
         self._let_read()
 
     def failed(self, reason: str) -> None:
-        """Tell everyone who waits that nothing was changed: `restore` comes."""
-        error = Unavailable(reason)
-        for saver in (*self._saving, *self._savers):
-            if not saver.done():
-                saver.set_exception(error)
+        """Tell everyone who waits that nothing can be changed or read now: `restore` comes."""
+        self._refuse_savers(reason)
+        _refuse(self._readers, reason)
+        self._readers = []
+
+    def _refuse_savers(self, reason: str) -> None:
+        _refuse([*self._saving, *self._savers], reason)
         self._saving, self._savers = [], []
-        self._let_read()
 
     def restore(self, content: Content, reason: str) -> None:
         """Go on from what the database holds; what agents said counts again."""
-        self.failed(reason)
+        self._refuse_savers(reason)
         self.cib.take(content)
         self._events.clear()
+        self._telling.clear()
         self._sending.clear()
+        self._let_read()
         self._deployer.look_at_all()
         self._follow_all()
         for agent in self._agents:
@@ -362,14 +372,17 @@ class Orchestrator(Operations):
         await saver
 
     async def readable(self) -> None:
-        """Wait for a commit that is under way: what is seen before may never have been so."""
-        if self._is_committing:
+        """Wait for a commit that is under way: what is seen before may never have been so.
+
+        Raises Unavailable where that failed, and what is committed cannot be read either.
+        """
+        if self._is_ahead:
             reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._readers.append(reader)
             await reader
 
     def _let_read(self) -> None:
-        self._is_committing = False
+        self._is_ahead = False
         _resolve(self._readers)
         self._readers = []
 
@@ -457,18 +470,28 @@ class Orchestrator(Operations):
         if not rotation.cut_off:
             return
         for one in list(state.deployments):
-            late = self._clock() >= self._deployer.since(one) + CUT_OFF_AFTER
-            if one.kind != "rotation" or one.phase not in FRAGILE or not late:
-                continue
-            for host in sorted(one.unconfirmed):
-                if self._agents.of(host) is None:
-                    self.leave_out(state.name, host, "cut off: it kept a rotation up")
+            if one.kind == "rotation" and one.phase in FRAGILE:
+                late = filter(partial(self._is_late, one), sorted(one.unconfirmed))
+                self._leave_out(state, dict.fromkeys(late, "cut off: it kept a rotation up"))
+
+    def _is_late(self, deployment: Deployment, host: str) -> bool:
+        """Whether a host was away for too long of a deployment's phase."""
+        away = self._agents.away_since(host)
+        if away is None:
+            return False
+        return self._clock() >= max(away, self._deployer.since(deployment)) + CUT_OFF_AFTER
 
 
 def _resolve(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
+
+
+def _refuse(futures: list[asyncio.Future[None]], reason: str) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(Unavailable(reason))
 
 
 def _orders(one: Deployment) -> list[BuildOrder]:

@@ -26,7 +26,7 @@ TOGETHER = 0.02
 as long as settling took, so half of the time is left for what agents say."""
 
 RETRY = 1.0
-"""Seconds after which to settle again when it failed, on a full disk say."""
+"""Seconds at the most after which to settle again when it failed again, on a full disk say."""
 
 BUILD_AGAIN = 5.0
 """Seconds after which to build again what there was no room for."""
@@ -40,6 +40,7 @@ class Runner:
         self._database = database
         self._due = asyncio.Event()
         self._builds: dict[str, asyncio.Task[None]] = {}
+        self._pause = 0.0
         self.observers: list[Callable[[float, float], None]] = []
         """Are told how many seconds it took to decide what is to be, and to commit it."""
 
@@ -75,11 +76,12 @@ class Runner:
         except Unavailable as error:
             log.warning("what happened could not be committed, and is taken back: %s", error)
             await self._go_back(orchestrator, str(error))
-            return RETRY
+            return 0.0
         except Exception:
             log.exception("settling failed; the last committed state stays in force")
             await self._go_back(orchestrator, "the change could not be committed: see the log")
-            return RETRY
+            return 0.0
+        self._pause = 0.0
         return done.delay
 
     def _observe(self, deciding: float, committing: float) -> None:
@@ -87,18 +89,24 @@ class Runner:
             observer(deciding, committing)
 
     async def _go_back(self, orchestrator: Orchestrator, reason: str) -> None:
-        """Go on from what the database holds, as soon as it can be read."""
-        pause = FIRST_PAUSE
+        """Go on from what the database holds, as soon as it can be read.
+
+        What agents said counts again at once, so a failure that lasts would be a busy loop: each
+        one is followed by a longer pause, until it is over.
+        """
         while True:
             try:
                 orchestrator.restore(await self._database.read(read_all), reason)
             except Unavailable as error:
                 orchestrator.failed(reason)
                 log.warning("the last committed state cannot be read yet: %s", error)
+                await self._be_patient()
             else:
-                return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, RETRY)
+                return await self._be_patient()
+
+    async def _be_patient(self) -> None:
+        await asyncio.sleep(self._pause)
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE), RETRY)
 
     async def _wait(self, began: float, delay: float | None) -> None:
         """Wait until it is time to settle again: at once where nothing was settled lately."""

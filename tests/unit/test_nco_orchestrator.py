@@ -7,6 +7,7 @@ after every step on what the *hosts* really have, not on what the orchestrator b
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -339,6 +340,42 @@ def test_what_could_not_be_committed_was_never_so(world: World) -> None:
     assert world.nco.history.of("two") == []
     world.run_down()
     assert world.phase("one") == Phase.ACTIVE
+
+
+def test_only_what_is_committed_is_told(world: World) -> None:
+    world.nco.apply(INTENTS["one"])
+    world.run_down()
+    world.nco.label_host("h1", {"site=b"}, set())
+    world.nco.settle()
+    world.nco.deprecate("one")
+    world.nco.committed()
+    told = [event.text for event in world.nco.history.of("one")]
+    assert "deprecated: no new sockets" not in told, "that is of the next commit"
+    world.settle()
+    assert "deprecated: no new sockets" in [event.text for event in world.nco.history.of("one")]
+
+
+def test_what_may_never_be_so_is_not_shown(world: World) -> None:
+    async def read() -> asyncio.Task[None]:
+        reader = asyncio.create_task(world.nco.readable())
+        await asyncio.sleep(0)
+        return reader
+
+    async def look() -> None:
+        world.nco.apply(INTENTS["one"])
+        world.nco.settle()
+        early = await read()
+        assert not early.done()
+        world.nco.failed("the server is away")
+        late = await read()
+        assert not late.done(), "memory still has what was not committed"
+        with pytest.raises(Unavailable, match="the server is away"):
+            await early
+        world.restore("the server is away")
+        await late
+        assert world.phase("one") is None
+
+    asyncio.run(look())
 
 
 def test_addresses_that_are_none_are_not_believed(world: World) -> None:

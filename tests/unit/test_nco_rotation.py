@@ -293,6 +293,27 @@ def test_a_policy_cuts_off_who_keeps_it_up(world: World) -> None:
     assert {c.module for c in world.hosts["h2"].applied.values() if c.send} == {"other"}
 
 
+def test_who_was_away_for_a_moment_is_not_cut_off(world: World) -> None:
+    """Another host keeps the rotation up for longer."""
+    with_rotation(world, modules=["other"], cut_off=True)
+    world.nco.rotate("one", "other")
+    world.settle()
+    world.build()
+    world.settle()
+    world.answer("dns")
+    world.answer("h2")
+    world.now += 2 * CUT_OFF_AFTER
+    world.disconnect("h2")
+    world.settle()
+    world.now += CUT_OFF_AFTER / 2
+    world.settle()
+    assert the(world).left_out == {}
+    world.connect("h2")
+    world.run_down()
+    assert (the(world).phase, the(world).module) == (Phase.ACTIVE, "other")
+    assert the(world).left_out == {}
+
+
 def test_it_rotates_by_the_clock_and_in_turn(world: World) -> None:
     with_rotation(world, every="1h", modules=["other", "third"])
     seen = []

@@ -17,7 +17,7 @@ from controller.build import Builder
 from controller.build_farm import BuildFarm
 from controller.cib import Cib
 from controller.config import KERNEL_TAP
-from controller.database import Database
+from controller.database import Database, Result
 from controller.errors import Unavailable
 from controller.history import History
 from controller.intent import Intent
@@ -138,6 +138,36 @@ def test_what_failed_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFix
 
     run(tmp_path, test)
     assert "no luck" in caplog.text
+
+
+def test_a_failure_that_lasts_is_no_busy_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(runner, "RETRY", 60.0)
+
+    async def test(setting: Setting, database: Database) -> None:
+        await setting.apply()
+        tries = []
+
+        def refuse(_: object) -> Result[None]:
+            tries.append(1)
+            result = Result[None]()
+            result.set_exception(Unavailable("the disk is full"))
+            return result
+
+        monkeypatch.setattr(database, "submit", refuse)
+        for name in ("one", "two"):
+            setting.nco.label_host("h1", {f"a={name}"}, set())
+            with pytest.raises(Unavailable):
+                await setting.nco.saved()
+        for _ in range(40):
+            setting.nco.label_host("h1", {"a=b"}, set())
+            setting.runner.wake()
+            await asyncio.sleep(0.01)
+        assert len(tries) < 10
+
+    run(tmp_path, test)
 
 
 def test_a_caller_is_answered_after_the_commit_or_told_why_not(tmp_path: Path) -> None:
