@@ -54,29 +54,31 @@ class Server:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Have all its processes hang (SIGSTOP) for as long as the block lasts."""
-        pids = self._pids()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = self._hang()
         try:
             yield
         finally:
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a power cut does (SIGKILL); `start` has it recover."""
-        pids = self._pids()
-        for pid in pids:
+        for pid in self._hang():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self.process is not None:
             self.process.wait(PATIENCE)
             self.process = None
 
-    def _pids(self) -> list[int]:
-        """Of the server and of those that it started, the server's first."""
+    def _hang(self) -> list[int]:
+        """Stop the server, so that it starts nobody any more, then who it has started; say who."""
         first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(first, signal.SIGSTOP)
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for child in map(int, children):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGSTOP)
         return [first, *map(int, children)]
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:

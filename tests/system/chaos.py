@@ -1,8 +1,9 @@
 """Kills parts of the running system at random moments, and looks whether anybody noticed.
 
 `python -m tests.system.chaos --runs 300 --seed 1`: each run asks the NCO for a change and kills the
-service, the Ryu application or an agent (SIGKILL) within the next moments. Then, with all parts
-running again,
+service, the Ryu application or an agent (SIGKILL) within the next moments (`python -m
+tests.system.chaos_postgresql` has the CIB on a server of its own, which is killed too). Then, with
+all parts running again,
 
 * what the NCO had acknowledged is so: the intents are there, or gone, with their module;
 * the kernels have exactly the customizations that intents want, on every host;
@@ -29,6 +30,7 @@ import httpx
 from host_agent.bpf_tables import Tables
 from mininet_topos.processes import TestbedError, wait_until
 from mininet_topos.testbed import Testbed
+from tests import postgres
 from tests.system import plays
 from tests.system.asker import Asker
 
@@ -60,11 +62,13 @@ class Chaos:
     done: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     """Answers that the service should never give."""
+    server: postgres.Server | None = None
+    """Where the CIB is; None: in a file."""
 
     def run(self) -> None:
         """Ask for one change, kill one part meanwhile, and check; raises Broken."""
         change = self.random.choice(list(INTENTS))
-        victim = self.random.choice(["service", "ryu", "h1", "h2", "dns"])
+        victim = self.random.choice(self._victims)
         moment = self.random.uniform(0, 0.8)
         asking = threading.Thread(target=self._change, args=(change,))
         asking.start()
@@ -79,6 +83,11 @@ class Chaos:
             wait_until(self._well, "all is as it was acknowledged", SETTLED)
         except TestbedError as error:
             raise Broken(f"{error}; {self._difference()}") from error
+
+    @property
+    def _victims(self) -> list[str]:
+        ours = ["service", "ryu", "h1", "h2", "dns"]
+        return [*ours, "database", "service and database"] if self.server else ours
 
     # -- changes
 
@@ -101,6 +110,9 @@ class Chaos:
             return
         if answer.is_success:
             self._set(name, after)
+        elif answer.status_code == 503 and self.server is not None:
+            self.done["no database"] += 1
+            self._set(name, None)  # the server may have had it when it died
         elif answer.status_code >= 500:
             self.faults.append(f"{verb} {name}: {answer.status_code} {answer.text}")
         else:
@@ -135,7 +147,10 @@ class Chaos:
     # -- violence
 
     def _kill(self, victim: str) -> None:
-        if victim == "service":
+        if "database" in victim:
+            assert self.server
+            self.server.kill()
+        if "service" in victim:
             try:
                 os.kill(self.testbed.service_pid(), signal.SIGKILL)
             except TestbedError:
@@ -143,13 +158,17 @@ class Chaos:
         elif victim == "ryu":
             assert self.testbed.ryu
             self.testbed.ryu.kill()
-        else:
+        elif victim in self.testbed.agents:
             self.testbed.agents[victim].kill()
 
     def _restart(self, victim: str) -> None:
-        if victim == "ryu":
+        """Start again what nobody else does: the service is the Ryu application's."""
+        if "database" in victim:
+            assert self.server
+            self.server.start()
+        elif victim == "ryu":
             self.testbed.start_nco()
-        elif victim != "service":  # which Ryu's application starts again
+        elif victim in self.testbed.agents:
             self.testbed.start_agent(victim)
 
     # -- what has to be so
@@ -215,11 +234,21 @@ def check_processes(testbed: Testbed) -> None:
             raise Broken(f"{name} has {size} KiB")
 
 
-def play(folder: Path, times: int, seed: int, report: bool = False) -> Counter[str]:
-    """Do so many runs on a testbed of its own; return what was done. Raises Broken."""
+def play(
+    folder: Path,
+    times: int,
+    seed: int,
+    report: bool = False,
+    server: postgres.Server | None = None,
+) -> Counter[str]:
+    """Do so many runs on a testbed of its own; return what was done. Raises Broken.
+
+    The CIB is in the state folder, or on a `server` of PostgreSQL, which is killed too.
+    """
     chance = random.Random(seed)  # noqa: S311 - no secret
-    with Testbed(folder, settings=["linger = 0.1"]) as testbed:
-        chaos = Chaos(testbed, chance)
+    settings = [f'database = "{server.url()}"'] if server else []
+    with Testbed(folder, settings=["linger = 0.1", *settings]) as testbed:
+        chaos = Chaos(testbed, chance, server=server)
         with Asker(testbed, "h1") as one, Asker(testbed, "h2") as other:
             for number in range(times):
                 try:
