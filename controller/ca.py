@@ -139,6 +139,9 @@ def renew_own(
 ) -> datetime:
     """Give the service a new certificate if its own is past two thirds; return when to look again.
 
+    One that begins in the future was made while the clock was wrong, or the clock is wrong now: the
+    next one is good for both times.
+
     Raises ConfigError where somebody has to mend the files, OSError where the disk is full, say.
     """
     own = state.credentials
@@ -147,9 +150,11 @@ def renew_own(
         certificate = x509.load_pem_x509_certificate(own.certificate.read_bytes())
         issued = certificate.not_valid_before_utc + CLOCK_SKEW
         due = min(certificate.not_valid_after_utc - lifetime / 3, issued + lifetime * 2 / 3)
-        if due <= now or certificate.issuer != authority.certificate.subject:
+        early = now < certificate.not_valid_before_utc
+        if early or due <= now or certificate.issuer != authority.certificate.subject:
             identity = replace(load_identity(state, NCO_NAME), usage=SERVER)
-            _write_credentials(own, authority, identity, lifetime, now)
+            length = max(lifetime, certificate.not_valid_after_utc - now) if early else lifetime
+            _write_credentials(own, authority, identity, length, now)
             due = now + lifetime * 2 / 3
     except (FileNotFoundError, PermissionError, ValueError, IdentityError) as error:
         raise ConfigError(f"cannot renew the certificate in {own.folder}: {error}") from error

@@ -182,9 +182,7 @@ class Trust:
         """Renew the service's own certificate; connections that stand go on."""
         while True:
             left = (self._due - datetime.now(UTC)).total_seconds()
-            await asyncio.sleep(min(max(left, 0.0), RETRY_SECONDS))
-            if left > RETRY_SECONDS:
-                continue  # clocks jump: look often
+            await asyncio.sleep(min(max(left, 0.0), RETRY_SECONDS))  # clocks jump: look often
             try:
                 self._due = await asyncio.to_thread(self._renew_own)
                 for context in (self.control_context, self.open_context):

@@ -61,6 +61,9 @@ MAX_UNSENT = 1024 * 1024
 
 READ_SIZE = 65536
 
+WRONG_TIME = (9, 10)
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
 Messages = AsyncGenerator[NcoMessage, None]
 
 
@@ -287,14 +290,21 @@ def _explain_tls(error: ssl.SSLError) -> str:
     return f"TLS failed: {reason}"
 
 
+def _explain_certificate(error: ssl.SSLCertVerificationError) -> str:
+    """Return why the NCO's certificate is not accepted."""
+    if error.verify_code in WRONG_TIME:
+        return (
+            f"the NCO's certificate is not good by this host's clock: {error.verify_message} (is "
+            "the clock right here, and at the NCO?)"
+        )
+    return (
+        f"the NCO's certificate is not one of our CA's for {NCO_NAME!r}: "
+        f"{error.verify_message} (another NCO's address, or credentials of another network?)"
+    )
+
+
 EXPLANATIONS: tuple[tuple[type[Exception], Callable[[Any], str]], ...] = (
-    (
-        ssl.SSLCertVerificationError,
-        lambda error: (
-            f"the NCO's certificate is not one of our CA's for {NCO_NAME!r}: "
-            f"{error.verify_message} (another NCO's address, or credentials of another network?)"
-        ),
-    ),
+    (ssl.SSLCertVerificationError, _explain_certificate),
     (ssl.SSLError, _explain_tls),
     (FrameError, "the NCO sent what is no frame: {}".format),
     (MessageError, "the NCO sent a message that cannot be accepted: {}".format),

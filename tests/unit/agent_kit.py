@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,12 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controller import ca
+from controller.certificates import SERVER, pem
 from controller.config import NcoConfig, StateFolder
 from host_agent.channel import Address
 from host_agent.tap import TapError
+from wire import credential_files
 from wire.artifact import Artifact
 from wire.frames import FrameReader, encode
-from wire.identity import Credentials
+from wire.identity import NCO_NAME, Credentials
 from wire.match import Match
 from wire.messages import (
     FROM_AGENT,
@@ -49,6 +52,20 @@ class Network:
         self.nco = self._state.credentials
         self.host = ca.issue_host(self._state, "h1", folder / "h1")
         self.signer = ca.load_signer(self._state)
+
+    def date(self, made: datetime) -> None:
+        """Give the NCO a certificate that was made at this time, for a day."""
+        authority = ca.load_authority(self._state, self._state.load_config())
+        key = credential_files.new_key()
+        certificate = authority.issue(
+            key.public_key(), NCO_NAME, SERVER, lifetime=timedelta(days=1), now=made
+        )
+        credential_files.replace(
+            self.nco,
+            key=credential_files.key_pem(key),
+            certificate=pem(certificate),
+            ca=self.nco.ca.read_bytes(),
+        )
 
     def artifact(self, name: str = "dns_app_tag", data: bytes = b"code") -> ArtifactData:
         return signed(self.signer, name, data)

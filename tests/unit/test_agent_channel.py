@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,23 @@ def test_a_server_without_tls_is_explained(
 )
 def test_other_failures_are_explained(error: Exception, words: str) -> None:
     assert words in explain(error)
+
+
+@pytest.mark.parametrize("days", [-30, 30], ids=["expired", "not yet valid"])
+def test_a_certificate_of_another_time_is_explained(
+    network: Network, caplog: pytest.LogCaptureFixture, days: int
+) -> None:
+    """The NCO's clock, or this host's, is a month off: the operator is told to look at both."""
+    network.date(datetime.now(UTC) + timedelta(days=days))
+
+    async def play() -> None:
+        async with (
+            scripted(network.nco) as nco,
+            background(Owner(nco.address, network.host).channel.run()),
+        ):
+            await logged(caplog, "is the clock right here, and at the NCO?")
+
+    asyncio.run(play())
 
 
 def test_pauses_double_up_to_the_cap_and_begin_small_again() -> None:

@@ -202,6 +202,28 @@ def test_the_service_renews_its_own_certificate_when_two_thirds_are_over(tmp_pat
     assert context.verify_mode == ssl.CERT_REQUIRED
 
 
+def test_a_certificate_of_a_wrong_time_is_replaced_by_one_for_both(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    ca.initialise(state, CONFIG)
+    authority = ca.load_authority(state, CONFIG)
+    lifetime = timedelta(seconds=CONFIG.certificate_lifetime)
+
+    def renewed(at: datetime) -> x509.Certificate:
+        due = ca.renew_own(state, authority, lifetime, at)
+        assert timedelta(0) < due - at <= lifetime * 2 / 3
+        return x509.load_pem_x509_certificate(state.credentials.certificate.read_bytes())
+
+    now = datetime.now(UTC)
+    jumped = now + 3 * lifetime
+    ahead = renewed(jumped)
+    assert now < ahead.not_valid_before_utc
+    both = renewed(now)
+    assert both.not_valid_before_utc < now
+    assert both.not_valid_after_utc >= ahead.not_valid_after_utc - timedelta(seconds=1)
+    assert renewed(now) == both, "it is good now"
+    assert renewed(now + lifetime) != both, "and no longer in use than others"
+
+
 def test_no_file_of_the_state_is_for_others(tmp_path: Path) -> None:
     os.umask(0)  # a careless shell
     try:
