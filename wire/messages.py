@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,13 +34,20 @@ ModuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in hexadecimal."""
 
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 MAX_TEXT = 4096
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_without_nul)]
+"""Whatever somebody says; but NUL, which PostgreSQL does not store, is not passed on."""
+
 Generation = Annotated[int, Field(ge=0, lt=2**63)]
 Target = Literal["bpf", "kmod", "user"]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 CustomizationId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-Address = Annotated[str, Field(max_length=64)]
+Address = Annotated[str, Field(max_length=64), AfterValidator(_without_nul)]
 Name = Annotated[str, Field(max_length=64)]
 """A thread's or process's name as the kernel has it, whatever bytes were in it."""
 FlowPort = Annotated[int, Field(ge=0, le=65535)]
@@ -85,7 +93,7 @@ class Hello(Message):
     """Why the others, or all, do not; what needs one of them is refused with it."""
     targets: list[Target] = Field(default=[], max_length=8)
     """What those taps run, the preferred first."""
-    addresses: list[Annotated[str, Field(max_length=64)]] = Field(default=[], max_length=64)
+    addresses: list[Address] = Field(default=[], max_length=64)
     """The host's own IPv4 and IPv6 addresses, without loopback and link-local ones."""
     generation: Generation = 0
     """Last applied; 0 where nothing ever was."""

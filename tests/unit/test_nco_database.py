@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,13 +16,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from controller import database as module
-from controller.cib import SteeringRow
+from controller.cib import SteeringRow, read_all
 from controller.config import ConfigError
+from controller.control import HIGHEST_GENERATION
 from controller.database import Database
 from controller.database_engine import LOCK, make_engine
 from controller.errors import Unavailable
 from tests import postgres
 from tests.unit.databases import needs_postgresql
+from tests.unit.nco_world import World
+from wire.messages import FROM_AGENT, Hello, parse
 
 
 def row(number: int) -> SteeringRow:
@@ -240,3 +244,26 @@ def test_a_file_that_is_no_database_or_of_another_version_is_named(tmp_path: Pat
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="schema 99"):
         Database(f"sqlite:///{path}")
+
+
+def test_text_that_a_database_refuses_does_not_stop_others(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A hostile agent says what it likes; what others do is stored nevertheless."""
+    odd = "6.1\0\x1b[2J"
+    hello: dict[str, Any] = {
+        "type": "hello",
+        "host": "h1",
+        "boot_id": odd,
+        "kernel": odd,
+        "tap": odd,
+    }
+    hello |= {"tap_error": odd, "addresses": [odd, "10.0.0.1"], "generation": HIGHEST_GENERATION}
+    said = parse(FROM_AGENT, hello)
+    assert isinstance(said, Hello)
+    with closing(World(tmp_path, database_url)) as world:
+        world.nco.connected(world.hosts["h1"], said)
+        world.connect("h2")
+        world.settle()
+        stored = world.database.read(read_all).result()
+        assert set(stored.hosts) == {"h1", "h2"}

@@ -251,7 +251,7 @@ def altered(**changes: object) -> dict[str, Any]:
         (altered(digest="a" * 64 + "\n"), "digest"),
         (altered(target="vmlinux"), "target"),
         (altered(parameters=b"x" * 65), "parameters"),
-        (altered(priority=65536), "priority"),
+        (altered(priority=2**20), "priority"),
         (altered(receive="perhaps"), "receive"),
         (altered(match={"transport": "udp", "port": 53}), "match.port"),
         (altered(match={"transport": "udp", "process": "x" * 16}), "match.process"),
