@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Column, Table
+from rich.text import Text
 
 from host_agent.tap import TapStatus
 from wire.messages import Flow, Status
@@ -47,10 +48,15 @@ def flows(each: Sequence[Flow]) -> Table:
             f"{flow.transport} {flow.number}",
             f"{flow.local} {flow.local_port}",
             f"{flow.remote} {flow.remote_port}" if flow.remote else "-",
-            f"{flow.process} ({flow.thread} {flow.pid})",
+            _safe(f"{flow.process} ({flow.thread} {flow.pid})"),
             str(flow.uid),
             flow.state or "-",
             str(sum(one.sent for one in counts)),
             str(sum(one.received for one in counts)),
         )
     return table
+
+
+def _safe(text: str) -> Text:
+    """Return text that does not control the terminal: anybody here may name a process."""
+    return Text("".join(char if char.isprintable() else "?" for char in text))
