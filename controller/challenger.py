@@ -33,6 +33,9 @@ NONCE_SIZE = 32
 SOON = 5.0
 """Seconds within which a new subject is asked first: a moment is drawn."""
 
+TAUGHT = 64
+"""What is believed at most because one host said it first; the oldest of it is forgotten."""
+
 
 class Verdict(StrEnum):
     """What became of a challenge."""
@@ -90,6 +93,8 @@ class Learnt:
     digest: str
     kernel: str
     evidence: bytes
+    host: str = ""
+    """From whom."""
 
 
 @dataclass
@@ -120,7 +125,8 @@ class Challenger:
         """`build_id` gives that of an artifact by its digest; `known` is what was learnt before."""
         self._window = window
         self._build_id = build_id
-        self._learnt = {(one.digest, one.kernel): one.evidence for one in known}
+        self._learnt = {(one.digest, one.kernel): one for one in known}
+        """What was learnt last stands last."""
         self._nonce = nonce
         self._uniform = uniform
         self._states: dict[tuple[str, str], _State] = {}
@@ -169,13 +175,18 @@ class Challenger:
         expected = self._expected(subject)
         fault = _fault(subject, answer, expected)
         if fault is not None:
+            fault += self._said_first_by(subject) if answer.evidence != expected else ""
             return self._conclude(name, now, Verdict.WRONG, fault, answer.strength), None
         learnt = None
         if expected is None:
-            learnt = Learnt(subject.digest, subject.kernel, answer.evidence)
-            self._learnt[subject.digest, subject.kernel] = answer.evidence
+            learnt = Learnt(subject.digest, subject.kernel, answer.evidence, host)
+            self._learn(learnt)
         text = "the answer is right" if learnt is None else "the answer is right, its code learnt"
         return self._conclude(name, now, Verdict.PASSED, text, answer.strength), learnt
+
+    def unlearn(self, host: str) -> None:
+        """Believe nothing any more because this host said it."""
+        self._learnt = {name: one for name, one in self._learnt.items() if one.host != host}
 
     def next_look(self, now: float) -> float | None:
         """Return in how many seconds something is due; None where nothing is."""
@@ -209,7 +220,20 @@ class Challenger:
         """
         if subject.target == "kmod":
             return self._build_id(subject.digest) or b"?"
-        return self._learnt.get((subject.digest, subject.kernel))
+        learnt = self._learnt.get((subject.digest, subject.kernel))
+        return learnt.evidence if learnt else None
+
+    def _said_first_by(self, subject: Subject) -> str:
+        """Return on whose word other evidence is wrong: it may be that one who has other code."""
+        learnt = self._learnt.get((subject.digest, subject.kernel))
+        return f", as {learnt.host} was the first to say" if learnt and learnt.host else ""
+
+    def _learn(self, learnt: Learnt) -> None:
+        """Keep it, and no more of one host than `TAUGHT`: kernel releases are what hosts say."""
+        self._learnt[learnt.digest, learnt.kernel] = learnt
+        own = [name for name, one in self._learnt.items() if one.host == learnt.host]
+        for name in own[:-TAUGHT]:
+            del self._learnt[name]
 
 
 def _fault(subject: Subject, answer: ChallengeAnswer, expected: bytes | None) -> str | None:

@@ -8,14 +8,15 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
 from typing import Protocol
 
-from sqlalchemy import select
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controller.artifacts import ArtifactStore
 from controller.audit import AuditLog, Entry
-from controller.challenger import Challenger, Learnt, Outcome, Subject, Verdict
+from controller.challenger import TAUGHT, Challenger, Learnt, Outcome, Subject, Verdict
 from controller.database import Base, Database
 from controller.elf import build_id
 from controller.errors import Refusal
@@ -91,8 +92,9 @@ class Challenges:
 
     async def load(self) -> None:
         """Read what was learnt before."""
-        rows = await self._database.read(lambda s: list(s.scalars(select(EvidenceRow))))
-        self._challenger = self._new(Learnt(r.digest, r.kernel, r.evidence) for r in rows)
+        query = select(EvidenceRow).order_by(EvidenceRow.learnt)
+        rows = await self._database.read(lambda s: list(s.scalars(query)))
+        self._challenger = self._new(Learnt(r.digest, r.kernel, r.evidence, r.host) for r in rows)
 
     def arrived(self, host: str, link: Link) -> None:
         """Take note of an agent's connection."""
@@ -102,6 +104,12 @@ class Challenges:
         """Take note that a connection has ended."""
         if self._links.get(host) is link:
             del self._links[host]
+
+    async def unlearn(self, host: str) -> None:
+        """Believe nothing any more because this host said it; others are asked anew."""
+        forget = delete(EvidenceRow).where(EvidenceRow.host == host)
+        await self._database.submit(lambda session: session.execute(forget))
+        self._challenger.unlearn(host)
 
     async def run(self) -> None:
         """Ask and judge until cancelled."""
@@ -180,15 +188,9 @@ class Challenges:
 
     async def _learn(self, learnt: Learnt, outcome: Outcome) -> None:
         """Keep what binds everyone from now on; nobody is told that it is right before."""
-        row = {
-            "digest": learnt.digest,
-            "kernel": learnt.kernel,
-            "evidence": learnt.evidence,
-            "learnt": time.time(),
-            "host": outcome.subject.host,
-        }
+        row = {**asdict(learnt), "learnt": time.time()}
         try:
-            await self._database.submit(lambda session: session.merge(EvidenceRow(**row)))
+            await self._database.submit(lambda session: _keep(session, EvidenceRow(**row)))
         finally:
             self._tell(outcome)
 
@@ -204,6 +206,18 @@ class Challenges:
         task = asyncio.create_task(_logged(work))
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)
+
+
+def _keep(session: Session, row: EvidenceRow) -> None:
+    """Store what was learnt, and forget what is too much of one host."""
+    session.merge(row)
+    session.flush()
+    own = select(EvidenceRow.learnt).where(EvidenceRow.host == row.host)
+    oldest = session.scalar(own.order_by(EvidenceRow.learnt.desc()).offset(TAUGHT - 1).limit(1))
+    if oldest is not None:
+        session.execute(
+            delete(EvidenceRow).where(EvidenceRow.host == row.host, EvidenceRow.learnt < oldest)
+        )
 
 
 async def _logged(work: Awaitable[None]) -> None:

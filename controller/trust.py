@@ -160,6 +160,7 @@ class Trust:
                 host, f"host {host!r} was revoked: `nco host token {host}` lets it enrol anew"
             )
         )
+        await self.challenges.unlearn(host)
         log.warning("host=%s revoked connected=%s", host, connected)
         return certificates, connected
 

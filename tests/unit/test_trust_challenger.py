@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.challenger import Challenger, Learnt, Outcome, Subject, Verdict
+from controller.challenger import TAUGHT, Challenger, Learnt, Outcome, Subject, Verdict
 from controller.elf import build_id
 from host_agent.challenge import answer as agents_answer
 from host_agent.tap import Proof, TapError
@@ -59,11 +59,13 @@ def test_the_first_evidence_of_an_artifact_and_a_kernel_is_learnt_and_then_bindi
     one = challenger()
     outcome, learnt = one.answered("h1", answer(ask(one, BPF)), 1.0)
     assert verdict(outcome) is Verdict.PASSED
-    assert learnt == Learnt(BPF.digest, BPF.kernel, TAGS)
+    assert learnt == Learnt(BPF.digest, BPF.kernel, TAGS, "h1")
     again = ask(one, BPF, 61.0)
     outcome, learnt = one.answered("h1", answer(again, b"other tag.other."), 62.0)
     assert verdict(outcome) is Verdict.WRONG
-    assert "other code" in (outcome.text if outcome else "")
+    assert outcome is not None
+    assert "other code" in outcome.text
+    assert "as h1 was the first to say" in outcome.text
     assert learnt is None
 
 
@@ -72,6 +74,24 @@ def test_what_was_learnt_on_one_host_binds_all_and_outlives_the_service() -> Non
     other = replace(BPF, host="h2")
     outcome, _ = one.answered("h2", answer(ask(one, other), b"other tag.other."), 1.0)
     assert verdict(outcome) is Verdict.WRONG
+
+
+def test_what_a_revoked_host_taught_binds_nobody() -> None:
+    one, other = challenger(), replace(BPF, host="h2")
+    one.answered("h1", answer(ask(one, BPF), b"swapped."), 1.0)
+    one.unlearn("h1")
+    outcome, learnt = one.answered("h2", answer(ask(one, other)), 2.0)
+    assert verdict(outcome) is Verdict.PASSED
+    assert learnt == Learnt(BPF.digest, BPF.kernel, TAGS, "h2")
+
+
+def test_a_host_that_says_ever_other_kernels_teaches_so_much_and_no_more() -> None:
+    one = challenger(Learnt("e" * 64, "6.1", TAGS, "h2"))
+    for number in range(3 * TAUGHT):
+        now = 100.0 * number
+        one.look([], now)
+        one.answered("h1", answer(ask(one, replace(BPF, kernel=f"6.{number}"), now)), now)
+    assert len(one._learnt) == TAUGHT + 1
 
 
 def test_another_kernel_has_other_tags() -> None:

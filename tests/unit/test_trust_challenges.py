@@ -81,6 +81,18 @@ def test_what_was_learnt_outlives_the_service(network: Network) -> None:
     gone(network)
 
 
+def test_what_a_revoked_host_taught_is_forgotten(network: Network) -> None:
+    network.agents["h1"].evidence = b"swapped before anybody looked..."
+    assert challenge(network, "h1") == {"h1": "passed"}
+    with network.service.client() as client:
+        client.post("/hosts/h1/revoke").raise_for_status()
+    for _ in range(2):
+        assert challenge(network, "dns") == {"dns": "passed"}
+        network.service.restart_after_kill()
+        eventually(lambda: network.service.get("/intents/tag")["phase"] == "active", "active")
+        eventually(lambda: challenge(network, "dns"), "dns is back")
+
+
 def test_an_intent_says_how_often(network: Network) -> None:
     with network.service.client() as client:
         client.delete("/intents/tag").raise_for_status()
