@@ -26,9 +26,18 @@ static const struct l45_entry *entry_of(const struct l45_set *set,
 	return NULL;
 }
 
+/* An inactive one begins nothing, and still understands what its peer began before: that can wait
+ * for as long as nobody reads. */
+static u8 switches_of(const struct l45_entry *entry)
+{
+	if (!(entry->flags & L45_CUSTOMIZATION_INACTIVE))
+		return l45_switches(entry->flags);
+	return l45_switches(entry->flags & ~L45_CUSTOMIZATION_INACTIVE) & L45_MAY_RECEIVE;
+}
+
 u8 l45_tcp_switches(enum l45_role role, const struct l45_entry *entry)
 {
-	u8 switches = l45_switches(entry->flags);
+	u8 switches = switches_of(entry);
 
 	if (role == L45_ACCEPT && entry->flags & L45_CUSTOMIZATION_DEPRECATED)
 		switches &= L45_MAY_RECEIVE;
@@ -50,7 +59,7 @@ static void update_attached(struct l45_tcp *t, const struct l45_set *set)
 		if (entry)
 			l45_flow_set(&t->flow, instances[i], entry->priority,
 				     t->provisional ? l45_tcp_switches(t->flow.role, entry)
-						    : l45_switches(entry->flags));
+						    : switches_of(entry));
 		else
 			l45_flow_set(&t->flow, instances[i], attached->priority,
 				     attached->switches & L45_MAY_RECEIVE);
@@ -64,7 +73,7 @@ static void attach_new(struct l45_tcp *t, const struct l45_set *set)
 		const struct l45_entry *entry = &set->entries[i];
 		struct l45_customization *customization = entry->customization;
 		const struct l45_instance *instance = &customization->instance;
-		u8 switches = l45_switches(entry->flags);
+		u8 switches = switches_of(entry);
 
 		if (customization->match.protocol != IPPROTO_TCP ||
 		    entry->flags & L45_CUSTOMIZATION_DEPRECATED ||

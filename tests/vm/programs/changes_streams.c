@@ -118,6 +118,28 @@ static void inactive(void)
 	apply_none(0);
 }
 
+/* What was sent before it became inactive is decoded, although nobody had read it, nor the mark. */
+static void inactive_unread(void)
+{
+	static const char *const codes[] = { TAG, XOR };
+
+	for (int i = 0; i < 2; i++) {
+		struct tap_customization it = customization(codes[i], 1);
+		struct pair pair;
+
+		apply(&it, 1, DRAIN_LONG);
+		open_pair(&pair);
+		write_bytes(&pair.a, 3000);
+		it.flags |= INACTIVE;
+		apply(&it, 1, DRAIN_LONG);
+		read_bytes(&pair.b, 3000);
+		exchange(&pair, 500);
+		EXPECT(flow_of(pair.a.fd).tx, 0);
+		finish(&pair);
+		apply_none(0);
+	}
+}
+
 /* Send off: an end frame, then plain; what is on its way is decoded. */
 static void stopped(void)
 {
@@ -364,6 +386,7 @@ const struct scenario change_streams[] = {
 	{ "change_deprecated", deprecated, BOTH_WAYS },
 	{ "change_deprecated_beside", deprecated_beside, BOTH_WAYS },
 	{ "change_inactive", inactive, BOTH_WAYS },
+	{ "change_inactive_unread", inactive_unread, BOTH_WAYS },
 	{ "change_stopped", stopped, BOTH_WAYS },
 	{ "change_rotated", rotated, BOTH_WAYS },
 	{ "change_replaced", replaced, BOTH_WAYS },
