@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from controller.cli_client import NcoClient, Unreachable
-from controller.event_stream import LOST
 from controller.monitor_api import EventRecord
+from controller.monitor_kinds import LOST
 
 RETRY_SECONDS = 1.0
 

@@ -14,8 +14,8 @@ from controller import cli_monitor_print as show
 from controller.cli_client import CommandError, connected
 from controller.cli_print import line, print_json
 from controller.config import find_state
-from controller.events import Kind
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
+from controller.monitor_kinds import Kind
 
 app = typer.Typer()
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from controller.cli_print import line, table
-from controller.events import Kind
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
+from controller.monitor_kinds import Kind
 
 STYLES = {Kind.ALERT: "red", Kind.AUDIT: "cyan", Kind.HOST: "yellow"}
 

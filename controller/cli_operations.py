@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from controller import cli_print
 from controller.api import IntentView
+from controller.api_operations import Admit, Priority, Rotate, Switch
 from controller.cli_client import (
     WITHOUT_HOSTS,
     CommandError,
@@ -22,7 +23,6 @@ from controller.cli_client import (
 from controller.cli_intents import POLL, parameter
 from controller.config import find_state
 from controller.phases import Phase
-from controller.rest_operations import Admit, Priority, Rotate, Switch
 
 app = typer.Typer()
 

@@ -12,6 +12,7 @@ from sse_starlette.event import ServerSentEvent
 
 from controller.database import Result
 from controller.events import BEHIND, Event, EventLog, Filter
+from controller.monitor_kinds import LOST
 from controller.monitor_queries import events
 from controller.monitor_recorder import Recorder
 
@@ -19,9 +20,6 @@ T = TypeVar("T")
 
 PAGE = 500
 """Stored events that are read at a time."""
-
-LOST = "lost"
-"""Name of the last event of a stream that ends before the reader did: it should connect again."""
 
 WRITE_SECONDS = 5.0
 """How long what happened before may take to be stored."""

@@ -13,9 +13,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 
 from controller.errors import Conflict
+from controller.monitor_kinds import Kind
 from controller.monitor_recorder import Recorder
 from controller.monitor_tables import EventRow
 
@@ -29,19 +29,6 @@ BEHIND = 2048
 
 MAX_TEXT = 1024
 """Characters of an event's text that are kept."""
-
-
-class Kind(StrEnum):
-    """What an event is about."""
-
-    INTENT = "intent"
-    """An intent enters a phase, a host confirms it, a build ends."""
-    HOST = "host"
-    """An agent connects or is lost, a host refuses."""
-    ALERT = "alert"
-    """Something that somebody should look at is raised or cleared."""
-    AUDIT = "audit"
-    """Somebody changed something, or tried to."""
 
 
 @dataclass(frozen=True)

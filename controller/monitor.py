@@ -14,11 +14,12 @@ from typing import Protocol
 
 from controller.audit import Entry
 from controller.challenger import Outcome, Verdict
-from controller.events import EventLog, Kind
+from controller.events import EventLog
 from controller.history import Event as IntentEvent
-from controller.monitor_alerts import Alarm, Alerts
+from controller.monitor_alerts import Alerts
 from controller.monitor_counters import CounterTable
 from controller.monitor_flows import FlowTable
+from controller.monitor_kinds import Alarm, Kind
 from controller.monitor_recorder import Recorder
 from controller.orchestrator import Link, Orchestrator
 from wire.messages import ArtifactData, Flows, Hello, Report

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 
 from controller.errors import NotFound
-from controller.events import EventLog, Kind
+from controller.events import EventLog
+from controller.monitor_kinds import Alarm, Kind
 from controller.monitor_recorder import Recorder
 from controller.monitor_tables import AlertRow
 
 MAX_RAISED = 10_000
 """Alerts at a time; of more only the number is known."""
-
-
-class Alarm(StrEnum):
-    """What an alert is raised for."""
-
-    HOST_LOST = "host-lost"
-    """A host with customizations is away."""
-    REFUSED = "refused"
-    """A host refuses its desired state."""
-    CHALLENGE = "challenge"
-    """A customization did not prove that it runs; cleared by hand."""
-    MIRROR = "mirror"
-    """The switches cannot copy an intent's traffic to its middlebox."""
 
 
 @dataclass(frozen=True)

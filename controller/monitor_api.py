@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from controller.events import Kind
-from controller.monitor_alerts import Alarm
+from controller.monitor_kinds import Alarm, Kind
 from wire.messages import Counters
 
 

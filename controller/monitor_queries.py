@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from controller.events import Event, Filter, Kind
-from controller.monitor_alerts import Alarm, Alert
+from controller.events import Event, Filter
+from controller.monitor_alerts import Alert
 from controller.monitor_flows import MAX_OPEN, Key
+from controller.monitor_kinds import Alarm, Kind
 from controller.monitor_tables import AlertRow, CounterRow, EventRow, FlowRow
 
 Rows = list[dict[str, Any]]

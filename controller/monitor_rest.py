@@ -15,9 +15,10 @@ from controller.access import CALLER, Caller
 from controller.api import ErrorView
 from controller.database import Database
 from controller.event_stream import stream
-from controller.events import Filter, Kind
+from controller.events import Filter
 from controller.monitor import Monitor
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
+from controller.monitor_kinds import Kind
 from controller.tokens import Role
 
 PING_SECONDS = 15

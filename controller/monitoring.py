@@ -12,12 +12,13 @@ from controller.build_farm import BuildFarm
 from controller.challenger import Outcome
 from controller.config import Retention
 from controller.database import Database
-from controller.events import EventLog, Filter, Kind
+from controller.events import EventLog, Filter
 from controller.history import EVENTS_KEPT
 from controller.history import Event as IntentEvent
 from controller.metrics import MonitorCollector, NcoMetrics
 from controller.metrics_network import NetworkCollector
 from controller.monitor import Monitor, Watched
+from controller.monitor_kinds import Kind
 from controller.monitor_network import NetworkView
 from controller.monitor_recorder import Recorder
 from controller.monitor_rest import make_router

@@ -41,7 +41,6 @@ from controller.control import ControlLimits, ControlServer
 from controller.database import Database
 from controller.errors import Unavailable
 from controller.history import History
-from controller.labels import label_routes
 from controller.metrics_server import serve_metrics
 from controller.modules import ModuleLibrary
 from controller.monitoring import Monitoring
@@ -49,6 +48,7 @@ from controller.orchestrator import Orchestrator
 from controller.planning_rest import enforce, planning_router
 from controller.policy_store import PolicyStore
 from controller.rest import make_app, serve_by_tls, serve_locally
+from controller.rest_labels import label_routes
 from controller.runner import Runner
 from controller.switch_server import SwitchServer
 from controller.trust import Trust

@@ -14,8 +14,8 @@ from sse_starlette.event import ServerSentEvent
 
 from controller.cli_client import Unreachable
 from controller.cli_events import Sent, follow, parse
-from controller.events import Kind
 from controller.monitor_api import EventRecord
+from controller.monitor_kinds import Kind
 
 
 def record(number: int) -> EventRecord:

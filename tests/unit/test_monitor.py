@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from controller import monitor_queries
 from controller.challenger import Outcome, Subject, Verdict
 from controller.errors import NotFound
-from controller.events import Filter, Kind
+from controller.events import Filter
 from controller.history import Event as IntentEvent
 from controller.monitor import AWAY_SECONDS, Watched
-from controller.monitor_alerts import Alarm, Alerts
+from controller.monitor_alerts import Alerts
 from controller.monitor_flows import FlowTable
+from controller.monitor_kinds import Alarm, Kind
 from controller.monitor_queries import Rows
 from controller.phases import Phase
 from tests.unit.monitor_kit import World, flow, hello, report, world

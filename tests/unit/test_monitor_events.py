@@ -12,8 +12,9 @@ from sse_starlette.event import ServerSentEvent
 
 from controller import monitor_queries
 from controller.errors import Conflict
-from controller.event_stream import LOST, PAGE, stream
-from controller.events import BEHIND, LISTENERS, EventLog, Filter, Kind
+from controller.event_stream import PAGE, stream
+from controller.events import BEHIND, LISTENERS, EventLog, Filter
+from controller.monitor_kinds import LOST, Kind
 from controller.monitor_recorder import Recorder
 from tests.unit.monitor_kit import PATIENCE, Clock, HeldWriter, World, opened, world
 

@@ -10,10 +10,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.events import Kind
 from controller.history import Event
 from controller.metrics import INTENTS, OTHERS, MonitorCollector, NcoMetrics, intent_metrics
-from controller.monitor_alerts import Alarm
+from controller.monitor_kinds import Alarm, Kind
 from controller.phases import Phase
 from tests.unit.monitor_kit import flow, hello, report, world
 from wire.messages import Flows

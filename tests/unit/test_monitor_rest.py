@@ -13,8 +13,9 @@ import pytest
 from fastapi import FastAPI
 
 from controller.errors import Refusal
-from controller.events import BEHIND, LISTENERS, Kind
+from controller.events import BEHIND, LISTENERS
 from controller.metrics import MonitorCollector, NcoMetrics
+from controller.monitor_kinds import Kind
 from controller.monitor_rest import make_router
 from controller.rest import RestServer, _refused
 from tests.unit.monitor_kit import PATIENCE, World, world

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from controller import monitor_queries
 from controller.config import Retention
 from controller.errors import Unavailable
-from controller.events import Filter, Kind
-from controller.monitor_alerts import Alarm
+from controller.events import Filter
+from controller.monitor_kinds import Alarm, Kind
 from controller.monitor_tables import CounterRow, FlowRow
 from controller.retention import DAY, STEP, keep_pruned, prune
 from tests.unit.monitor_kit import flow, report, world

@@ -14,6 +14,7 @@ import pytest
 
 from controller.config import StateFolder
 from tests.unit.nco_kit import (
+    PATIENCE,
     Agent,
     Network,
     Service,
@@ -30,7 +31,12 @@ TAG = ("idle", "--name", "tag", "--client", "h1:dig", "--server", "dns:dnsmasq")
 def nco(*arguments: str, state: StateFolder | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "L45_STATE": str(state.path)} if state else dict(os.environ)
     return subprocess.run(
-        [*NCO, *arguments], capture_output=True, text=True, timeout=60, env=environment, check=False
+        [*NCO, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment,
+        check=False,
     )
 
 
@@ -222,6 +228,14 @@ def test_dissector(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["", "init", "host add", "apply", "plan", "show", "revoke"])
 def test_help_needs_no_state(command: str) -> None:
     assert "Usage" in nco(*command.split(), "--help").stdout
+
+
+def test_the_command_loads_nothing_of_the_service() -> None:
+    """Each of these takes longer to load than the whole command does."""
+    heavy = "{'sqlalchemy', 'fastapi', 'starlette', 'uvicorn'}"
+    code = f"import sys, controller.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_names_that_are_none_are_refused(service: Service) -> None:
