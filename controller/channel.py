@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 CLOSING_TIME = 5.0
 """Seconds that a peer has to take what was written before a close."""
 
-BUFFERED = 4 * PIECE
+BUFFERED = 3 * PIECE
 """Bytes that may wait in a connection before it writes no more of what is large."""
 
 
