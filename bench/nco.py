@@ -11,6 +11,8 @@ to forward (`bench/nco_switch.py`). For each number of agents, with a new state 
   receives, and the service has committed that; no agent has the artifact yet;
 * *rotate*: by another module, likewise;
 * *storm*: all connections break in one moment, and all agents come back at once.
+
+What fails is told at the end; everything else is measured and written nevertheless.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import contextlib
 import resource
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -49,10 +52,16 @@ from mininet_topos.processes import TestbedError
 
 STEPS = ("connect", "idle", "deploy", "rotate", "storm")
 SPARE_FILES = 256
-CONNECT_SECONDS = 600.0
+CONNECT_SECONDS = 180.0
 PUSH_SECONDS = 120.0
 REST_SECONDS = 3.0
 """After something big, before something is measured."""
+
+LEAST_SECONDS = 30.0
+"""For one number of agents; with less it is not begun."""
+
+FAILURES = (Failed, OpenVSwitchError, TestbedError, OSError, subprocess.SubprocessError)
+"""What ends the measurement of one number of agents, and not that of the others."""
 
 MIN_PACKETS = 20
 """Packet-ins below which no percentile is told."""
@@ -68,6 +77,13 @@ class Options:
     processes: int
     with_switch: bool
     idle_seconds: float
+    ends: float
+    """When all of it should be done (monotonic)."""
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return self.ends - time.monotonic()
 
 
 @dataclass
@@ -76,6 +92,13 @@ class Measured:
 
     values: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     packets: dict[str, Latencies] = field(default_factory=lambda: defaultdict(Latencies))
+    failures: list[str] = field(default_factory=list)
+    """What could not be measured, and why."""
+
+    def failed(self, what: str) -> None:
+        """Note what could not be measured."""
+        self.failures.append(what)
+        tell(f"FAILED: {what}")
 
     def add(self, metric: str, unit: str, value: float) -> None:
         """Note a number."""
@@ -104,8 +127,11 @@ def _percentile(case: str, metric: str, seconds: Sequence[float], percent: int) 
 class Bench:
     """One NCO with one number of agents."""
 
-    def __init__(self, nco: Nco, agents: Agents, watch: Watch | None, options: Options) -> None:
-        self.measured = Measured()
+    def __init__(
+        self, nco: Nco, agents: Agents, watch: Watch | None, options: Options, measured: Measured
+    ) -> None:
+        """Numbers go into `measured` as they come."""
+        self._measured = measured
         self._nco = nco
         self._agents = agents
         self._watch = watch
@@ -113,24 +139,34 @@ class Bench:
         self._count = agents.count
         self._operator = Operator(nco, agents)
 
-    def run(self) -> Measured:
+    def run(self) -> None:
         """Measure what was asked for."""
-        before = self._nco.usage().memory
+        before, began = self._nco.usage().memory, time.monotonic()
         with self._watched("connect"):
             self._connect("connect")
+        to_connect = time.monotonic() - began
         time.sleep(REST_SECONDS)
         if self._wants("idle"):
             self._idle(before)
         if self._wants("deploy") or self._wants("rotate"):
             self._operator.build()
-            for number in range(self._options.runs):
-                tell(f"push {number + 1} of {self._options.runs}")
-                self._push()
+            self._pushes(reserve=to_connect if self._wants("storm") else 0.0)
         if self._wants("storm"):
             self._agents.command("drop")
             with self._watched("storm"):
                 self._connect("storm")
-        return self.measured
+
+    def _pushes(self, reserve: float) -> None:
+        """Push as often as asked for, or as there is time for with `reserve` seconds after it."""
+        took = 0.0
+        for number in range(self._options.runs):
+            if number and self._options.left < took + reserve:
+                tell(f"{self._options.runs - number} pushes are left out: the time is over")
+                return
+            tell(f"push {number + 1} of {self._options.runs}")
+            began = time.monotonic()
+            self._push()
+            took = time.monotonic() - began
 
     def _wants(self, step: str) -> bool:
         return step in self._options.only
@@ -139,19 +175,19 @@ class Bench:
         began, cpu = time.monotonic(), self._nco.usage().cpu
         self._agents.command("connect")
         ended = self._agents.until(lambda states: states["plain"], step, CONNECT_SECONDS)
-        self.measured.add(f"{step}: all agents", "s", ended - began)
+        self._measured.add(f"{step}: all agents", "s", ended - began)
         cpu = self._nco.usage().cpu - cpu
-        self.measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
+        self._measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
 
     def _idle(self, memory_before: int) -> None:
         taken = self._nco.usage()
-        self.measured.add(
+        self._measured.add(
             "idle: memory per agent", "KB", (taken.memory - memory_before) / 1e3 / self._count
         )
         with self._watched("idle"):
             time.sleep(self._options.idle_seconds)
         cpu = (self._nco.usage().cpu - taken.cpu) / self._options.idle_seconds
-        self.measured.add("idle: service CPU per agent", "us/s", cpu * 1e6 / self._count)
+        self._measured.add("idle: service CPU per agent", "us/s", cpu * 1e6 / self._count)
 
     def _push(self) -> None:
         """Deploy, rotate, and take all of it away again."""
@@ -171,8 +207,8 @@ class Bench:
             do(PUSH_SECONDS)
             cpu = self._nco.usage().cpu - cpu
             ended = self._operator.confirmed_at(PUSH_SECONDS)
-        self.measured.add(f"{step}: confirmed", "s", ended - began)
-        self.measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
+        self._measured.add(f"{step}: confirmed", "s", ended - began)
+        self._measured.add(f"{step}: service CPU per agent", "ms", cpu * 1e3 / self._count)
 
     def _checked_artifacts(self) -> None:
         taken = sum(answer["artifacts"] for answer in self._agents.status())
@@ -187,31 +223,41 @@ class Bench:
             return
         self._watch.take()
         yield
-        found, all_of_it = self._watch.take(), self.measured.packets[step]
+        found, all_of_it = self._watch.take(), self._measured.packets[step]
         all_of_it.host += found.host
         all_of_it.controller += found.controller
         all_of_it.lost += found.lost
 
 
-def _measure(folder: Path, count: int, options: Options) -> Measured:
+def _measure(folder: Path, count: int, options: Options, measured: Measured) -> None:
     """Measure one number of agents in a new folder."""
     modules = folder / "modules"
     padded_modules(modules, (FIRST, SECOND))
     state = new_state(folder / "state", modules)
     issue(state, folder / "agents", count)
     (folder / "logs").mkdir()
-    openflow_port = free_port() if options.with_switch else None
     _, port = split_endpoint(state.load_config().listen)
     with contextlib.ExitStack() as stack:
-        watch = None
-        if openflow_port is not None:
-            stack.enter_context(nco_switch.switch(openflow_port))
+        watch, openflow_port = None, None
+        if options.with_switch:
+            openflow_port = _try_switch(stack, measured)
         nco = stack.enter_context(running_nco(state, folder / "logs", openflow_port))
         agents = Agents(port, folder / "agents", count, options.processes)
         stack.callback(agents.close)
         if openflow_port is not None:
             watch = stack.enter_context(contextlib.closing(Watch(openflow_port)))
-        return Bench(nco, agents, watch, options).run()
+        Bench(nco, agents, watch, options, measured).run()
+
+
+def _try_switch(stack: contextlib.ExitStack, measured: Measured) -> int | None:
+    """Have a switch until `stack` ends; return its controller's port, None where it cannot be."""
+    port = free_port()
+    try:
+        stack.enter_context(nco_switch.switch(port))
+    except FAILURES as error:
+        measured.failed(f"packet-ins: there is no switch: {error}")
+        return None
+    return port
 
 
 def _check_files(most: int) -> None:
@@ -243,6 +289,9 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--only", default=",".join(STEPS), help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=2, help="of agents (default 2)")
     parser.add_argument("--idle", type=float, default=15, help="seconds (default 15)")
+    parser.add_argument(
+        "--minutes", type=float, default=8, help="pushes are left out for it (default 8)"
+    )
     parser.add_argument("--no-switch", action="store_true", help="the service alone, not as root")
     found = parser.parse_args(arguments)
     only = found.only.split(",")
@@ -257,17 +306,28 @@ def _options(arguments: Sequence[str] | None) -> Options:
     with_switch = not found.no_switch and nco_switch.is_possible()
     if not with_switch:
         tell("no switch: packet-ins are not measured (that needs root)")
-    return Options(agents, found.runs, only, found.processes, with_switch, found.idle)
+    ends = time.monotonic() + 60 * found.minutes
+    return Options(agents, found.runs, only, found.processes, with_switch, found.idle, ends)
 
 
-def _measure_all(options: Options) -> list[Row]:
+def _measure_all(options: Options) -> tuple[list[Row], list[str]]:
+    """Return the rows of all numbers of agents, and what is missing in them."""
     _check_files(max(options.agents))
     rows: list[Row] = []
+    failures: list[str] = []
     for count in options.agents:
         tell(f"{count} agents")
-        with tempfile.TemporaryDirectory(prefix="l45-bench-") as name:
-            rows += _measure(Path(name), count, options).rows(f"{count} agents")
-    return rows
+        measured = Measured()
+        try:
+            if options.left < LEAST_SECONDS:
+                raise Failed("the time is over (--minutes)")
+            with tempfile.TemporaryDirectory(prefix="l45-bench-") as name:
+                _measure(Path(name), count, options, measured)
+        except FAILURES as error:
+            measured.failed(str(error))
+        rows += measured.rows(f"{count} agents")
+        failures += [f"{count} agents: {what}" for what in measured.failures]
+    return rows, failures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -275,16 +335,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        rows = _measure_all(options)
-    except (Failed, OpenVSwitchError, TestbedError, OSError) as error:
+        rows, failures = _measure_all(options)
+    except FAILURES as error:
         print(f"bench-nco: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench-nco: given up; nothing was written", file=sys.stderr)
         return 130
-    publish("nco", "The NCO with emulated agents, medians", rows)
-    _plot(rows)
-    return 0
+    if rows:
+        publish("nco", "The NCO with emulated agents, medians", rows)
+        _plot(rows)
+    for failure in failures:
+        print(f"bench-nco: not measured: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

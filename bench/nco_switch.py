@@ -28,7 +28,7 @@ from mininet_topos import openvswitch
 BRIDGE = "l45bench"
 NAMESPACE = "l45-bench"
 DPID = "00000000004c3435"
-WAIT_SECONDS = 600.0
+WAIT_SECONDS = 60.0
 """For another network of ours on this machine to end."""
 
 PORTS = 8
