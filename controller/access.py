@@ -13,7 +13,7 @@ import os
 import pwd
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,6 +52,8 @@ class Caller:
     """`token NAME` or `user NAME`."""
     role: Role
     source: str
+    is_still_known: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
+    """Whether it would be let in now: what is served for long asks again."""
 
 
 class Denied(Exception):
@@ -125,7 +127,8 @@ def token_caller(
 
     def authenticate(scope: Scope) -> Caller:
         source = (scope.get("client") or ("?", 0))[0]
-        token = tokens.find(_bearer(scope))
+        shown = _bearer(scope)
+        token = tokens.find(shown)
         if token is None and failures.is_exceeded(source):
             raise Denied(429, "too many requests from here had no good token: wait a minute")
         if token is None:
@@ -136,7 +139,11 @@ def token_caller(
                 "a token is needed that this NCO knows and that has not expired: "
                 "`nco --token-file FILE`, made by `nco token create` at the NCO",
             )
-        return Caller(f"token {token.name}", token.role, source)
+
+        def is_still_known() -> bool:
+            return tokens.find(shown) is token
+
+        return Caller(f"token {token.name}", token.role, source, is_still_known)
 
     return authenticate
 

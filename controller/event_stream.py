@@ -33,9 +33,18 @@ class Reads(Protocol):
 
 
 async def stream(
-    log: EventLog, recorder: Recorder, database: Reads, wanted: Filter, last: int | None
+    log: EventLog,
+    recorder: Recorder,
+    database: Reads,
+    wanted: Filter,
+    last: int | None,
+    *,
+    is_allowed: Callable[[], bool] = lambda: True,
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    """Yield what happens; after the event `last`, where it is given, what happened since then."""
+    """Yield what happens; after the event `last`, where it is given, what happened since then.
+
+    Before each event it asks whether the reader may still have it.
+    """
     with log.listening(wanted) as listener:
         after = 0
         if last is not None:
@@ -47,6 +56,9 @@ async def stream(
                 after = event.id
                 yield _sent(event)
         while (happened := await listener.next()) is not None:
+            if not is_allowed():
+                yield _word("the token of this reader was revoked, or has expired")
+                return
             if happened.id > after:
                 yield _sent(happened)
     yield _word(f"this reader is over {BEHIND} events behind: connect again, with Last-Event-ID")

@@ -47,7 +47,11 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
         """Return events as they happen (server-sent events), those after `Last-Event-ID` first."""
         monitor.events.check_room()
         wanted = Filter(_visible(request, kind), intent, host)
-        happening = stream(monitor.events, monitor.recorder, database, wanted, last)
+        caller: Caller | None = request.scope.get(CALLER)
+        is_allowed = caller.is_still_known if caller else lambda: True
+        happening = stream(
+            monitor.events, monitor.recorder, database, wanted, last, is_allowed=is_allowed
+        )
         return EventSourceResponse(happening, ping=PING_SECONDS)
 
     @router.get("/events/log")

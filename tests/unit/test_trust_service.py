@@ -316,6 +316,18 @@ def test_callers_by_tls_do_what_their_role_allows(service: Service) -> None:
         assert ask(client, "GET", "/status").status_code == 401
 
 
+def test_a_stream_of_events_ends_with_its_token(service: Service) -> None:
+    made = call(service, "POST", "/tokens", json={"name": "watch", "role": "admin"})
+    with remote(service, made.json()["token"]) as client:
+        sni = {"sni_hostname": NCO_NAME}
+        with client.stream("GET", "/events", extensions=sni) as events:
+            assert events.status_code == 200
+            call(service, "DELETE", "/tokens/watch").raise_for_status()
+            said = "".join(events.iter_text())
+    assert "was revoked" in said
+    assert "DELETE /tokens" not in said, "what happens after it is not said"
+
+
 def test_guessing_is_slowed_down_but_who_has_a_token_is_served(service: Service) -> None:
     with remote(service, None) as client:
         answer = ask(client, "GET", "/status")
