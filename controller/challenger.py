@@ -14,7 +14,8 @@ and the code that was built:
 
 A wrong answer, none within the window, and one that says why there is none, are failures; who
 hears of them revokes. Of a subject that is gone meanwhile (no longer wanted, its host disconnected)
-there is no verdict; a host that comes back is asked anew.
+there is no verdict; a host that comes back is asked anew. But one that goes each time it is asked
+is as silent as one that stays and says nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ SOON = 5.0
 
 TAUGHT = 64
 """What is believed at most because one host said it first; the oldest of it is forgotten."""
+
+EVADED = 3
+"""Questions in a row from which a host may go away without an answer: connections do break."""
+
+EVASIONS_KEPT = 4096
+"""Customizations of which it is known that their hosts went away."""
 
 
 class Verdict(StrEnum):
@@ -131,6 +138,9 @@ class Challenger:
         self._uniform = uniform
         self._states: dict[tuple[str, str], _State] = {}
         self._subjects: dict[tuple[str, str], Subject] = {}
+        self._of_host: dict[str, list[tuple[str, str]]] = {}
+        self._evaded: dict[tuple[str, str], int] = {}
+        """Questions in a row that ended with the connection."""
 
     def look(
         self, subjects: Iterable[Subject], now: float
@@ -138,9 +148,12 @@ class Challenger:
         """Take the subjects that there are; return what to ask whom, and who was silent."""
         self._subjects = {subject.name: subject for subject in subjects}
         self._states = {name: self._states.get(name) or _State() for name in self._subjects}
+        self._of_host = {}
         for name, state in self._states.items():
+            self._of_host.setdefault(name[0], []).append(name)
             self._plan(state, self._subjects[name], now)
-        silent = [
+        silent = self._evasive(now)
+        silent += [
             self._conclude(name, now, Verdict.SILENT, f"no answer within {self._window:g} s")
             for name, state in self._states.items()
             if state.asked is not None and now >= state.asked.until
@@ -184,6 +197,16 @@ class Challenger:
         text = "the answer is right" if learnt is None else "the answer is right, its code learnt"
         return self._conclude(name, now, Verdict.PASSED, text, answer.strength), learnt
 
+    def left(self, host: str) -> None:
+        """Take note that a host's connection has ended: what was asked on it has no answer."""
+        for name in self._of_host.get(host, ()):
+            state = self._states[name]
+            if state.asked is not None:
+                state.asked = state.due = None
+                self._evaded[name] = self._evaded.pop(name, 0) + 1
+        while len(self._evaded) > EVASIONS_KEPT:
+            del self._evaded[next(iter(self._evaded))]
+
     def unlearn(self, host: str) -> None:
         """Believe nothing any more because this host said it."""
         self._learnt = {name: one for name, one in self._learnt.items() if one.host != host}
@@ -193,6 +216,16 @@ class Challenger:
         moments = [s.asked.until if s.asked else s.due for s in self._states.values()]
         due = [moment for moment in moments if moment is not None]
         return max(0.0, min(due) - now) if due else None
+
+    def _evasive(self, now: float) -> list[Outcome]:
+        """Conclude about who is here again after going away from too many questions."""
+        text = f"its host has gone away from {EVADED} questions in a row without an answer"
+        names = [name for name, times in self._evaded.items() if times >= EVADED]
+        return [
+            self._conclude(name, now, Verdict.SILENT, text)
+            for name in names
+            if name in self._subjects
+        ]
 
     def _plan(self, state: _State, subject: Subject, now: float) -> None:
         """Say when to ask, of a subject that can be asked now and could not before."""
@@ -209,6 +242,7 @@ class Challenger:
         self, name: tuple[str, str], now: float, verdict: Verdict, text: str, strength: str = ""
     ) -> Outcome:
         state, subject = self._states[name], self._subjects[name]
+        self._evaded.pop(name, None)
         state.asked = None
         state.due = now + subject.every if subject.every else None
         return Outcome(subject, verdict, text, strength)

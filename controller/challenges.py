@@ -98,12 +98,15 @@ class Challenges:
 
     def arrived(self, host: str, link: Link) -> None:
         """Take note of an agent's connection."""
+        if host in self._links:
+            self._challenger.left(host)  # from the older one, on which it may have been asked
         self._links[host] = link
 
     def left(self, host: str, link: Link) -> None:
         """Take note that a connection has ended."""
         if self._links.get(host) is link:
             del self._links[host]
+            self._challenger.left(host)
 
     async def unlearn(self, host: str) -> None:
         """Believe nothing any more because this host said it; others are asked anew."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.challenger import TAUGHT, Challenger, Learnt, Outcome, Subject, Verdict
+from controller.challenger import EVADED, TAUGHT, Challenger, Learnt, Outcome, Subject, Verdict
 from controller.elf import build_id
 from host_agent.challenge import answer as agents_answer
 from host_agent.tap import Proof, TapError
@@ -156,6 +156,29 @@ def test_what_is_gone_has_no_verdict_and_what_comes_back_is_asked_anew() -> None
     assert one.answered("h1", answer(first), 2.0) == (None, None)
     assert one.look([], 100.0) == ([], [])
     assert ask(one, BPF, 101.0).nonce != first.nonce
+
+
+def test_who_goes_away_whenever_it_is_asked_is_silent() -> None:
+    one = challenger()
+    for number in range(EVADED):
+        ask(one, BPF, float(number))
+        one.left("h1")
+        if number % 2:  # it may be back before anybody has noticed that it was gone
+            assert one.look([], number + 0.5) == ([], [])
+    (asked, (outcome,)) = one.look([BPF], 9.0)
+    assert (asked, outcome.verdict) == ([], Verdict.SILENT)
+    assert one.look([BPF], 9.1) == ([], [])
+
+
+def test_connections_that_break_are_no_evasion() -> None:
+    """What was asked on one that broke is asked again on the next."""
+    one = challenger()
+    for number in range(5 * EVADED):
+        now = 100.0 * number
+        ask(one, BPF, now)
+        one.left("h1")
+        outcome, _ = one.answered("h1", answer(ask(one, BPF, now + 1)), now + 2)
+        assert verdict(outcome) is Verdict.PASSED
 
 
 def test_a_host_is_not_asked_before_it_has_confirmed_but_also_after_it_does_no_more() -> None:
