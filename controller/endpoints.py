@@ -41,9 +41,9 @@ def inside(end: Endpoint, facts: HostFacts) -> tuple[str, ...]:
     return tuple(a for a in facts.addresses if end.prefix and ip_address(a) in end.prefix)
 
 
-def server_places(server: Server, hosts: Mapping[str, HostFacts]) -> list[ServerPlace]:
-    """Return the hosts of a server endpoint with their addresses; raises Invalid."""
-    return [ServerPlace(facts, _addresses(server, facts)) for facts in members(server, hosts)]
+def server_place(server: Server, facts: HostFacts) -> ServerPlace:
+    """Return where clients reach a host of a server endpoint; raises Invalid."""
+    return ServerPlace(facts, _addresses(server, facts))
 
 
 def facts_of(hosts: Mapping[str, HostFacts], name: str) -> HostFacts:

@@ -23,7 +23,7 @@ from controller.endpoints import (
     families,
     family,
     members,
-    server_places,
+    server_place,
 )
 from controller.errors import Conflict, Invalid
 from controller.facts import HostFacts, Platform, Side
@@ -204,12 +204,22 @@ class _Planner:
         """Return the servers that can take part, each with what it gets."""
         found = []
         for server in self._intent.servers:
-            allowed = {host.name for host in self._allowed("server", server)}
-            for place in server_places(server, self._hosts):
-                if place.host.name in allowed:
-                    share = self._sockets("server", place.host, self._server_matches(server))
-                    found += [(place, share)] if share is not None else []
+            for host in self._allowed("server", server):
+                place = self._place(server, host)
+                share = self._sockets("server", host, self._server_matches(server))
+                if place is not None and share is not None:
+                    found.append((place, share))
         return found
+
+    def _place(self, server: Server, host: HostFacts) -> ServerPlace | None:
+        """Return where a server is; one that is not named, and nowhere, is skipped."""
+        try:
+            return server_place(server, host)
+        except Invalid as reason:
+            if server.host is not None:
+                raise
+            self.skipped.append(Skipped(host.name, "server", str(reason)))
+            return None
 
     def client_sockets(self, servers: Sequence[ServerPlace]) -> list[_Sockets]:
         """Return what clients get: for each server's address one, if they have the family."""

@@ -16,7 +16,7 @@ from controller.intent import Intent
 from controller.model import IntentState
 from controller.phases import Phase
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import LINGER, World
+from tests.unit.nco_world import LINGER, Host, World
 
 BY_LABEL = intent(
     "one", client=[{"label": "role=client"}], server=[{"label": "role=server"}], port=53
@@ -162,6 +162,16 @@ def test_code_that_cannot_be_built_leaves_out_who_needs_it(world: World) -> None
     assert the(world).phase == Phase.ACTIVE
     assert the(world).left_out == {"h2": "no headers"}
     assert sends_to(world, "h1") == set(SERVERS.values())
+
+
+def test_a_server_that_nobody_can_reach_keeps_nobody_out(world: World) -> None:
+    bare = world.hosts["bare"] = Host("bare", gone=True)
+    hello = world.hosts["h1"].hello().model_copy(update={"host": "bare", "addresses": []})
+    world.nco.connected(bare, hello)
+    world.nco.label_host("bare", {"role=server"}, set())
+    world.nco.label_host("h2", {"role=client"}, set())
+    later(world)
+    assert sends_to(world, "h2") == {SERVERS["dns"]}
 
 
 def test_a_label_that_was_acknowledged_counts_after_a_kill(world: World) -> None:
