@@ -191,6 +191,9 @@ def _rows(measured: Measured, time: str) -> Iterator[Row]:
         for metric in ("ns", "sender", "receiver", "instructions"):
             if metric in rounds[0] and not (case == "shaped" and metric != "ns"):
                 yield _per(name, metric, rounds, of, f"{time}/{unit}")
+        if case == "bulk":
+            acks = [1e6 * now["acks"] / now["bytes"] for now in rounds]
+            yield Row.of(name, "answers of the receiver", "1/MB", acks)
         if variant != BARE:
             speeds = [was["ns"] / now["ns"] for was, now in zip(bare, rounds, strict=True)]
             yield Row.of(name, "speed / bare", "x", speeds)

@@ -129,13 +129,13 @@ static void receive(const char *port)
 	}
 }
 
-static uint64_t bytes_on_the_wire(int fd)
+static struct tcp_info info_of(int fd)
 {
 	struct tcp_info info;
 	socklen_t size = sizeof(info);
 
 	must(!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size), "TCP_INFO");
-	return info.tcpi_bytes_acked - 2; /* SYN and FIN are counted too */
+	return info;
 }
 
 static void send_bytes(int fd, uint64_t bytes)
@@ -155,6 +155,7 @@ static void send_stream(const struct sockaddr_in *address, uint64_t bytes)
 	uint64_t cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID), begin = nanoseconds(CLOCK_MONOTONIC);
 	int fd = connected(address);
 	struct received told;
+	struct tcp_info info;
 
 	send_bytes(fd, bytes);
 	cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
@@ -162,8 +163,9 @@ static void send_stream(const struct sockaddr_in *address, uint64_t bytes)
 	begin = nanoseconds(CLOCK_MONOTONIC) - begin;
 	if (told.bytes != bytes)
 		error(1, 0, "%lu of %lu bytes arrived", told.bytes, bytes);
-	printf("bytes=%lu wire=%lu ns=%lu sender=%lu receiver=%lu\n", bytes, bytes_on_the_wire(fd),
-	       begin, cpu, told.cpu);
+	info = info_of(fd); /* SYN and FIN are counted as bytes, too */
+	printf("bytes=%lu wire=%llu acks=%u ns=%lu sender=%lu receiver=%lu\n", bytes,
+	       info.tcpi_bytes_acked - 2, info.tcpi_segs_in, begin, cpu, told.cpu);
 	close(fd);
 }
 
