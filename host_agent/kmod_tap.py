@@ -34,6 +34,10 @@ DRAIN = 300.0
 
 An application that reads slowly keeps the end from coming; a rotation must not cost its connection.
 """
+STOP_DRAIN = 30.0
+"""The same where all is taken away by hand: the peers are not told, and until then the kernel does
+not take the same set again.
+"""
 UNLOAD_DRAIN = 3.0
 """Seconds that streams get to end when the tap is unloaded."""
 
@@ -204,10 +208,13 @@ class KmodTap:
 
     def apply(self, customizations: Sequence[Customization]) -> None:
         """Make these the namespace's set, and unload what no namespace uses."""
+        self._apply(customizations, DRAIN)
+
+    def _apply(self, customizations: Sequence[Customization], drain: float) -> None:
         with locked(self._run), _tap_errors(), L45() as l45:
             code = l45.code()
             named = [(one, self._name_of(one, code)) for one in customizations]
-            generation = l45.apply(named, drain_ms=int(1000 * DRAIN))
+            generation = l45.apply(named, drain_ms=int(1000 * drain))
             self._folder.release()
             freed = self._folder.sweep(l45.code())
         logger.info(
@@ -249,7 +256,7 @@ class KmodTap:
         with _tap_errors():
             if not installed():
                 return
-        self.apply([])
+        self._apply([], STOP_DRAIN)
         logger.info("tap_stopped tap=kmod")
 
 

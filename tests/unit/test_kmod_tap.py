@@ -105,6 +105,7 @@ def test_code_that_nobody_uses_goes(tap: KmodTap, kernel: Kernel, make: MakeArti
     assert kernel.code == ["l45_stream_tag_ba9876543210"]
     assert not tap.has_artifact(old.digest)
     tap.stop()
+    assert kernel.drain_ms == 30_000
     assert kernel.code == []
     assert tap.customizations() == []
 
@@ -139,6 +140,7 @@ def test_what_is_drained_is_no_customization_of_ours_but_keeps_its_code(
     tap.apply([customization(artifact)])
     kernel.draining = kernel.sets[-1]
     tap.apply([])
+    assert kernel.drain_ms == 300_000
     assert tap.customizations() == []
     assert kernel.code == [NAME]
     kernel.draining = []
