@@ -239,8 +239,11 @@ class Identities:
 
     def _asked_too_soon(self, host: str) -> bool:
         """Whether a certificate of this host is almost new: nobody makes us sign without end."""
-        age = self._clock() - max((one.issued for one in self._of(host)), default=0.0)
-        return 0 <= age < self._validity.lifetime * AGAIN
+        newest = max(self._of(host), key=lambda one: one.issued, default=None)
+        if newest is None:
+            return False
+        life = min(self._validity.lifetime, newest.expires - newest.issued)  # offline: as asked for
+        return 0 <= self._clock() - newest.issued < life * AGAIN
 
     def _of(self, host: str) -> list[_Known]:
         return list(self._known.get(host, {}).values())

@@ -8,14 +8,18 @@ import re
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from controller import ca
 from controller.access import READING, RULES
+from controller.config import NcoConfig, StateFolder
 from host_agent.channel import Address, Backoff, Channel
 from host_agent.enrol import EnrolmentError, _ask, enrol
 from host_agent.renewal import Renewal
@@ -235,6 +239,26 @@ def test_a_host_whose_certificate_expired_is_let_in_for_a_while_then_not(
     who = enrolled(service, "eta", tmp_path)
     eventually(lambda: greet(service, who, "eta")["type"] == "refused", "the grace is over")
     assert "has expired" in greet(service, who, "eta")["reason"]
+
+
+def test_after_a_long_absence_both_ends_renew_what_has_expired(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    short = NcoConfig(control="127.0.0.1:4545", listen="127.0.0.1:0", certificate_lifetime=1)
+    ca.initialise(state, short)
+    who = ca.issue_host(state, "iota", tmp_path / "iota", timedelta(seconds=1))
+    own = state.credentials
+    eventually(lambda: expired(own) and expired(who), "both have expired")
+    with running(state) as service:
+        host = Host(service, who, "iota")
+        asyncio.run(host.run(lambda: not expired(who)))
+        assert not expired(own)
+        assert greet(service, who, "iota")["type"] == "welcome"
+
+
+def expired(credentials: Credentials) -> bool:
+    certificate = PeerCertificate.read(credentials.certificate.read_bytes())
+    assert certificate is not None
+    return certificate.expires < time.time()
 
 
 def test_the_services_own_certificate_is_renewed_while_it_runs(service: Service) -> None:
