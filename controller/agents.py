@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.cib import Cib
-from controller.phases import HostNow
+from controller.model import IntentState
+from controller.phases import OVER, HostNow, Phase, obstacle
 from wire.messages import Hello, NcoMessage, Report, Status
 
 
@@ -103,6 +104,18 @@ class Agents:
         if agent is None:
             return HostNow(generation=generation)
         return HostNow(True, generation, agent.report, agent.statuses)
+
+    def waiting(self, state: IntentState) -> dict[str, str]:
+        """Return the hosts that an intent waits for, each with the reason."""
+        reasons: dict[str, str] = {}
+        for deployment in state.deployments:
+            if deployment.phase in OVER or deployment.phase == Phase.BUILDING:
+                continue
+            for host in sorted(deployment.unconfirmed):
+                reason = obstacle(deployment.items[host], deployment.phase, self.now(host))
+                if reason is not None:
+                    reasons.setdefault(host, reason)
+        return reasons
 
     def newest(self, host: str) -> int:
         """Return the highest generation that a host's agent spoke of."""

@@ -18,7 +18,8 @@ from controller.intent import Intent
 from controller.membership import Membership, current, new_deployment, running
 from controller.model import Deployment, Host, IntentState
 from controller.phases import GOING_UP, OVER, Phase
-from controller.plan import Plan, Planned, changes
+from controller.plan import Plan, Planned
+from controller.plan_checks import changes
 from controller.planner import Planner, as_before, carried, remaining
 from controller.rotation import in_transition, rotating
 

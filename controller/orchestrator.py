@@ -14,14 +14,15 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.orm import Session
 
 from controller.agents import Agent, Agents, Link
 from controller.artifacts import ArtifactStore
+from controller.building import Building, BuildOrder
 from controller.cib import Cib, Content
 from controller.deployer import Deployer, fingerprint_of
 from controller.errors import Refusal, Unavailable
@@ -29,16 +30,8 @@ from controller.history import History
 from controller.intent import Rotation
 from controller.model import Deployment, Host, IntentState
 from controller.modules import ModuleLibrary
-from controller.operations import FORGOTTEN, Operations
-from controller.phases import (
-    DEPLOYED,
-    FRAGILE,
-    GOING_UP,
-    OVER,
-    HostNow,
-    Phase,
-    obstacle,
-)
+from controller.operations import FORGOTTEN
+from controller.phases import DEPLOYED, FRAGILE, HostNow, Phase
 from controller.plan import Platform
 from controller.planner import Planner
 from controller.policy import Policy
@@ -61,18 +54,6 @@ LOOK_SHARE = 10.0
 
 
 @dataclass(frozen=True)
-class BuildOrder:
-    """A deployment that waits for artifacts: all of them, or each that it could do without."""
-
-    intent: str
-    uid: str
-    module: str
-    platforms: frozenset[Platform]
-    key: str
-    """Tells orders apart; the same while one stands, also where a platform is added."""
-
-
-@dataclass(frozen=True)
 class Settled:
     """What is to be done next."""
 
@@ -82,7 +63,7 @@ class Settled:
     """Seconds after which to settle again, whatever happens."""
 
 
-class Orchestrator(Operations):
+class Orchestrator(Building):
     """See the module's text. All methods are called from one thread."""
 
     def __init__(
@@ -190,15 +171,7 @@ class Orchestrator(Operations):
 
     def waiting(self, state: IntentState) -> dict[str, str]:
         """Return the hosts that an intent waits for, each with the reason."""
-        reasons: dict[str, str] = {}
-        for deployment in state.deployments:
-            if deployment.phase in OVER or deployment.phase == Phase.BUILDING:
-                continue
-            for host in sorted(deployment.unconfirmed):
-                reason = obstacle(deployment.items[host], deployment.phase, self.now(host))
-                if reason is not None:
-                    reasons.setdefault(host, reason)
-        return reasons
+        return self._agents.waiting(state)
 
     def _describe(self, hello: Hello) -> None:
         """Take over what an agent says of its host."""
@@ -222,72 +195,6 @@ class Orchestrator(Operations):
                 del state.left_out[host]
                 self.cib.note_intent(state)
                 self._follow.add(state.name)
-
-    def _rebuild(self, deployment: Deployment, host: Host) -> None:
-        """Have code built for the kernel that a host runs now."""
-        for position, item in enumerate(deployment.items.get(host.name, ())):
-            if item.platform.kernel not in (None, host.kernel):
-                platform = Platform(item.target, host.kernel)
-                self.cib.set_item(
-                    deployment, position, replace(item, platform=platform, digest=None)
-                )
-                deployment.unbuilt.add(platform)
-
-    # -- builds
-
-    def to_build(self) -> list[BuildOrder]:
-        """Return which deployments wait for artifacts."""
-        return [
-            order
-            for state in self.cib.intents()
-            for one in state.deployments
-            if one.unbuilt and _wants_code(one)
-            for order in _orders(one)
-        ]
-
-    def built(self, order: BuildOrder, digests: Mapping[Platform, str]) -> None:
-        """Note the artifacts of a deployment that still waits for them."""
-        state, deployment = self._ordered(order)
-        if state is None or deployment is None:
-            return
-        self.cib.set_digests(deployment, digests)
-        names = ", ".join(f"{platform} {digest[:12]}" for platform, digest in digests.items())
-        what = f"artifact {names} is built"
-        if deployment.phase == Phase.BUILDING and not deployment.unbuilt:
-            self._deployer.enter(state, deployment, Phase.RECEIVE, what)
-        else:
-            self._note_event(state.name, deployment.phase, what, None)
-        self._deployer.changed_at(deployment.items)
-        for host in deployment.items:
-            self._deployer.heard_of(host)
-        self._changed()
-
-    def build_failed(self, order: BuildOrder, reason: str) -> None:
-        """Fail a deployment whose code cannot be made, or go on without the hosts that need it."""
-        state, deployment = self._ordered(order)
-        if state is None or deployment is None:
-            return
-        deployment.unbuilt -= order.platforms
-        without = {
-            host: reason
-            for host, items in deployment.items.items()
-            if any(one.digest is None and one.platform in order.platforms for one in items)
-        }
-        if not without:  # who needed it is gone
-            self._deployer.began(deployment)
-        elif _does_without(deployment):
-            self._leave_out(state, without)
-        else:
-            self._deployer.fail(state, deployment, reason)
-        self._changed()
-
-    def _ordered(self, order: BuildOrder) -> tuple[IntentState | None, Deployment | None]:
-        """Return what a build is for, if it still waits for it."""
-        state = self.cib.intent(order.intent)
-        for one in state.deployments if state else ():
-            if one.uid == order.uid and _wants_code(one):
-                return state, one
-        return None, None
 
     # -- what comes next
 
@@ -492,21 +399,3 @@ def _refuse(futures: list[asyncio.Future[None]], reason: str) -> None:
     for future in futures:
         if not future.done():
             future.set_exception(Unavailable(reason))
-
-
-def _orders(one: Deployment) -> list[BuildOrder]:
-    if not _does_without(one):
-        return [BuildOrder(one.intent, one.uid, one.module, frozenset(one.unbuilt), one.uid)]
-    return [
-        BuildOrder(one.intent, one.uid, one.module, frozenset({platform}), f"{one.uid} {platform}")
-        for platform in sorted(one.unbuilt)
-    ]
-
-
-def _does_without(deployment: Deployment) -> bool:
-    """Whether it goes on without hosts that no code can be built for."""
-    return deployment.proven or deployment.kind == "joined"
-
-
-def _wants_code(deployment: Deployment) -> bool:
-    return deployment.phase in GOING_UP or deployment.phase in (Phase.BUILDING, Phase.INACTIVE)

@@ -2,15 +2,14 @@
 
 Which hosts are meant stands in `controller.endpoints`, which tap runs the code in
 `controller.platforms`. A plan is made when the intent is applied, and again when hosts come and
-go: `changes` tells what is new in it then. Whether two plans get on stands in
-`controller.deconflict`.
+go: `controller.plan_checks` tells what is new in it then, and whether there is room for it.
+Whether two plans get on stands in `controller.deconflict`.
 """
 
 from __future__ import annotations
 
 import secrets
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,19 +24,18 @@ from controller.endpoints import (
     members,
     server_place,
 )
-from controller.errors import Conflict, Invalid
+from controller.errors import Invalid
 from controller.facts import HostFacts, Platform, Side
 from controller.intent import Client, Endpoint, Intent, Server
 from controller.platforms import Lacking, NoTap, choose
-from controller.policy import Policy, breaches, endpoint_breach
-from controller.switch_link import MAX_MIRRORS, Mirror
+from controller.policy import Policy, endpoint_breach
+from controller.switch_link import Mirror
 from wire.manifest import Manifest, ManifestError, Role, pack_parameters
 from wire.match import Match, Prefix
-from wire.messages import KEY_SIZE, MAX_CUSTOMIZATIONS, TOKEN_SIZE, Target
+from wire.messages import KEY_SIZE, TOKEN_SIZE, Target
 
 __all__ = [
-    "Changes", "HostFacts", "Plan", "Planned", "Platform", "Side", "Skipped",
-    "changes", "check_mirrors", "check_modules", "check_room", "make_plan",
+    "HostFacts", "Plan", "Planned", "Platform", "Side", "Skipped", "make_plan",
 ]  # fmt: skip
 
 
@@ -396,76 +394,3 @@ def _seen_as(host: HostFacts, address: str) -> str | None:
             "the middlebox out of the intent"
         )
     return known
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a new plan of a running intent changes."""
-
-    added: tuple[Planned, ...]
-    removed: tuple[Planned, ...]
-    kept: tuple[Planned, ...]
-    """As they are running, not as they were planned anew."""
-
-
-def changes(running: Iterable[Planned], plan: Plan) -> Changes:
-    """Compare what runs with a new plan; the same host, side and match are the same thing."""
-    before = {(one.host, one.side, one.match): one for one in running}
-    after = {(one.host, one.side, one.match): one for one in plan.customizations}
-    return Changes(
-        added=tuple(one for key, one in after.items() if key not in before),
-        removed=tuple(one for key, one in before.items() if key not in after),
-        kept=tuple(one for key, one in before.items() if key in after),
-    )
-
-
-def check_modules(intent: Intent, policy: Policy, manifest_of: Callable[[str], Manifest]) -> None:
-    """Refuse an intent whose modules the policy does not allow, or that cannot take turns.
-
-    Raises Conflict with the policy's sentence, and Invalid.
-    """
-    names = (intent.module, *intent.rotation.modules)
-    manifests = {name: manifest_of(name) for name in names}
-    if found := breaches(policy, intent, manifests):
-        raise Conflict("; ".join(found))
-    first = manifests[intent.module]
-    for name in intent.rotation.modules:
-        other = manifests[name]
-        try:
-            pack_parameters(other, intent.rotation.parameters.get(name, {}))
-        except ManifestError as error:
-            raise Invalid(f"rotation.parameters: {error}") from error
-        if other.transport != first.transport:
-            raise Invalid(
-                f"rotation.modules: {name} is for {other.transport}, {first.name} is for "
-                f"{first.transport}: only modules for one transport can take turns"
-            )
-        if not intent.port and other.match.server_port != first.match.server_port:
-            raise Invalid(
-                f"rotation.modules: {name} and {first.name} have different ports of their own: say "
-                "`port` in the intent"
-            )
-
-
-def check_room(plan: Plan, others: Iterable[Planned]) -> None:
-    """Refuse a plan that a host has no room for; `others` are customizations that stay there.
-
-    Raises Conflict.
-    """
-    used = Counter(item.host for item in (*plan.customizations, *others))
-    for item in plan.customizations:
-        if used[item.host] > MAX_CUSTOMIZATIONS:
-            raise Conflict(
-                f"host {item.host} would have {used[item.host]} customizations, at most "
-                f"{MAX_CUSTOMIZATIONS} are possible: revoke one there or name fewer endpoints"
-            )
-
-
-def check_mirrors(plan: Plan, others: int) -> None:
-    """Refuse a plan with more mirrors, besides `others`, than switches can be asked for."""
-    total = len(plan.mirrors) + others
-    if plan.mirrors and total > MAX_MIRRORS:
-        raise Conflict(
-            f"all intents together would have {total} mirrors, at most {MAX_MIRRORS} are "
-            "possible: revoke one that has a middlebox, or name fewer servers"
-        )

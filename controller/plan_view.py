@@ -12,7 +12,8 @@ from controller.endpoints import socket_text
 from controller.facts import Platform
 from controller.intent import Intent
 from controller.phases import Phase, wanted
-from controller.plan import Plan, Planned, changes
+from controller.plan import Plan, Planned
+from controller.plan_checks import changes
 from wire.messages import ModuleName
 
 UNBUILT = "0" * 64

@@ -13,16 +13,8 @@ from controller.intent import Intent
 from controller.model import Deployment, IntentState
 from controller.modules import ModuleLibrary
 from controller.phases import OVER
-from controller.plan import (
-    HostFacts,
-    Plan,
-    Planned,
-    Platform,
-    check_mirrors,
-    check_modules,
-    check_room,
-    make_plan,
-)
+from controller.plan import HostFacts, Plan, Planned, Platform, make_plan
+from controller.plan_checks import check_mirrors, check_modules, check_room
 from controller.policy import Policy, effective
 from wire.match import Transport
 from wire.messages import Target

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller import plan
+from controller import plan_checks
 from controller.cib import GONE_KEPT
 from controller.errors import Conflict, NotFound, Unavailable
 from controller.intent import Intent
@@ -260,7 +260,7 @@ def test_of_the_gone_only_the_latest_are_kept(world: World) -> None:
 def test_more_mirrors_than_switches_can_be_asked_for_are_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "MAX_MIRRORS", 1)
+    monkeypatch.setattr(plan_checks, "MAX_MIRRORS", 1)
     mirrored = [intent(name, middlebox={"host": "h2"}) for name in ("one", "two")]
     world.nco.apply(Intent.model_validate({**mirrored[0], "port": 53}))
     with pytest.raises(Conflict, match="would have 2 mirrors, at most 1"):

@@ -14,7 +14,8 @@ from controller.cli_client import CommandError
 from controller.cli_intents import endpoint
 from controller.errors import Conflict, Invalid
 from controller.intent import Client, Intent, load
-from controller.plan import HostFacts, Plan, Skipped, changes, check_room, make_plan
+from controller.plan import HostFacts, Plan, Skipped, make_plan
+from controller.plan_checks import changes, check_room
 from controller.policy import Policy
 from tests.unit.nco_kit import MANIFEST, intent, make_module
 from wire.manifest import Manifest

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from controller.errors import Refusal
 from controller.facts import HostFacts
 from controller.intent import Intent
-from controller.plan import Plan, changes, make_plan
+from controller.plan import Plan, make_plan
+from controller.plan_checks import changes
 from controller.policy import Policy, endpoint_breach
 from wire.manifest import Manifest, load
 from wire.match import Match
