@@ -62,7 +62,7 @@ def host_token(
 ) -> None:
     """Make a token with which a host enrols, once.
 
-    Example: nco host token alpha > token; on the host: dca enrol token --credentials /etc/l45
+    Example: nco host token alpha --out token; on the host: dca enrol token --credentials DIR
 
     It is a secret until it is used: give it to the host by a way that keeps it one. A newer token
     for the same host takes its place.
