@@ -127,6 +127,9 @@ def test_postgresql_by_one_setting(tmp_path: Path, postgresql: postgres.Server) 
         assert "another service's" in ended.stderr
 
         postgresql.stop()
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 1, "the Ryu application tries again"
+        assert "cannot be opened" in ended.stderr
         refused = call(service, "DELETE", "/intents/tag")
         assert refused.status_code == 503
         assert "database cannot be written" in refused.json()["detail"]
