@@ -28,6 +28,8 @@ class HostFacts:
     """Which tap has its sockets of a transport already: two on one socket cannot be."""
     labels: frozenset[str] = frozenset()
     """What the operator called it, each `NAME=VALUE`."""
+    present: bool = True
+    """Whether its agent is connected, or it takes part already; who is not, is not waited for."""
 
 
 @dataclass(frozen=True, order=True)

@@ -314,6 +314,12 @@ class Operations:
             if any(end.host is None for end in ends):
                 self._follow.add(state.name)
 
+    def _may_join(self, host: str) -> None:
+        """Note that a host is back, which those intents may mean that do without who is away."""
+        for state in self.cib.intents():
+            if not any(host in one.items for one in state.deployments):
+                self._follow.add(state.name)
+
     def follow(self, state: IntentState) -> None:
         """Let an intent's members be those that it means now, as far as that can be done now."""
         self._follow.discard(state.name)

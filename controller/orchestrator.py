@@ -89,7 +89,7 @@ class Orchestrator(Building):
         """
         agents = Agents(cib, clock)
         deployer = Deployer(cib, agents, self._note_event, clock, linger)
-        planner = Planner(cib, modules, lacking, policy)
+        planner = Planner(cib, modules, lacking, policy, lambda name: agents.of(name) is not None)
         super().__init__(
             cib, agents, deployer, planner, self._note_event, wall=wall, new_uid=new_uid
         )
@@ -131,6 +131,7 @@ class Orchestrator(Building):
     def connected(self, link: Link, hello: Hello) -> None:
         """Note an agent that has introduced itself; close an older connection of the same host."""
         self._describe(hello)
+        self._may_join(hello.host)
         old = self._agents.connected(link, hello)
         self._due.add(hello.host)
         self._deployer.changed_at([hello.host])

@@ -39,6 +39,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+AWAY = "its agent is not connected; it joins once it is"
+"""Why a host is skipped that is not meant by its name."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """One customization that an intent makes on one host, whatever its phase is."""
@@ -281,6 +285,9 @@ class _Planner:
     def _allowed(self, side: Side, end: Endpoint) -> Iterator[HostFacts]:
         """Yield an endpoint's hosts that the network's policy lets take part."""
         for host in members(end, self._hosts):
+            if end.host is None and not host.present:
+                self.skipped.append(Skipped(host.name, side, AWAY))
+                continue
             rules = self._policy.endpoints
             breach = endpoint_breach(rules, host.name, host.labels, host.addresses)
             if breach is None:

@@ -29,7 +29,9 @@ class Planner:
         modules: ModuleLibrary,
         lacking: Callable[[Platform], str | None],
         policy: Callable[[], Policy],
+        is_connected: Callable[[str], bool],
     ) -> None:
+        self._is_connected = is_connected
         self._cib = cib
         self._modules = modules
         self._lacking = lacking
@@ -126,6 +128,10 @@ class Planner:
         facts = self._facts(others, running)
         for host in state.left_out if state else ():
             facts.pop(host, None)
+        takes_part = {host for one in state.deployments for host in one.items} if state else set()
+        for name, known in facts.items():
+            if name not in takes_part and not self._is_connected(name):
+                facts[name] = replace(known, present=False)
         return make_plan(
             intent,
             self._modules.manifest(intent.module),

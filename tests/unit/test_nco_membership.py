@@ -174,6 +174,20 @@ def test_a_server_that_nobody_can_reach_keeps_nobody_out(world: World) -> None:
     assert sends_to(world, "h2") == {SERVERS["dns"]}
 
 
+def test_who_is_away_joins_later_and_keeps_nobody_out(world: World) -> None:
+    world.disconnect("h2")
+    world.hosts["h2"].gone = True
+    world.nco.label_host("h2", {"role=client"}, set())
+    later(world)
+    world.nco.label_host("dns2", {"role=server"}, set())
+    later(world)
+    assert sends_to(world, "h1") == set(SERVERS.values())
+    assert the(world).left_out == {}
+    world.hosts["h2"].gone = False
+    later(world)
+    assert sends_to(world, "h2") == set(SERVERS.values())
+
+
 def test_a_label_that_was_acknowledged_counts_after_a_kill(world: World) -> None:
     """The service dies before it has looked at who is meant now."""
     world.nco.label_host("h2", {"role=client"}, set())
