@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -11,7 +12,6 @@ from pydantic import (
     Field,
     IPvAnyNetwork,
     PlainSerializer,
-    SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
@@ -82,10 +82,23 @@ class Match(BaseModel):
         check_range(self.remote_port, self.remote_port_last)
         return self
 
-    @model_serializer(mode="wrap")
-    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not asked for: an end that knows less fields takes the rest."""
-        return {name: value for name, value in dump(self).items() if value is not None}
+    @model_serializer
+    def _dumped(self) -> dict[str, Any]:
+        return _given(self)
+
+
+@lru_cache(maxsize=1024)
+def _given(match: Match) -> dict[str, Any]:
+    """Return what is asked for: an end that knows less fields takes the rest.
+
+    Most hosts of an intent have the same match. Whoever dumps one gets a copy of this.
+    """
+    fields = ((name, getattr(match, name)) for name in Match.model_fields)
+    return {
+        name: str(value) if name in ("local", "remote") else value
+        for name, value in fields
+        if value is not None
+    }
 
 
 def check_range(first: int | None, last: int | None) -> None:
