@@ -23,6 +23,7 @@ from controller.phases import (
     HostNow,
     Phase,
     Standing,
+    alike,
     checked,
     fault,
     obstacle,
@@ -172,8 +173,8 @@ class Deployer:
 
     def enter(self, state: IntentState, deployment: Deployment, phase: Phase, why: str) -> None:
         """Let a deployment enter a phase."""
-        places = slots(state.deployments)
-        deployment.phase = checked(deployment.phase, phase)
+        places, before = slots(state.deployments), deployment.phase
+        deployment.phase = checked(before, phase)
         self._since[deployment.uid] = self._clock()
         self._faults.pop(deployment.uid, None)
         self._draining.pop(deployment.uid, None)
@@ -184,10 +185,11 @@ class Deployer:
             deployment.unconfirmed.clear()  # `send` asked the same of everybody
         else:
             deployment.unconfirmed = set(deployment.items)
+            self._heard.update(deployment.items)
         self.steered = True
         self._moved.update({one.uid: one for one in state.deployments})
-        self._stale.update(deployment.items)
-        self._heard.update(deployment.items)
+        if not alike(before, phase):
+            self._stale.update(deployment.items)
         self._cib.note_deployment(deployment)
         self._note(state.name, phase, self._in_words(deployment, why), None)
         self._arrive(state, deployment)

@@ -118,6 +118,12 @@ OVER = frozenset({Phase.GONE, Phase.FAILED})
 """Phases that a deployment does not leave by itself, with nothing left on any host."""
 
 
+def alike(one: Phase, other: Phase) -> bool:
+    """Whether hosts should have the same customizations, set the same way, in both phases."""
+    sets = (DEPLOYED, SENDING, (Phase.INACTIVE,))
+    return all((one in phases) == (other in phases) for phases in sets)
+
+
 class PhaseError(RuntimeError):
     """A transition that the table does not allow: a mistake in this program."""
 
