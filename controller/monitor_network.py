@@ -21,11 +21,7 @@ class NetworkView:
 
     def intent_of(self, host: str, customization: str) -> str | None:
         """Return the intent of a customization on a host."""
-        known = self._orchestrator.cib.host(host)
-        for deployment in known.deployments.values() if known else ():
-            if any(item.id == customization for item in deployment.items.get(host, ())):
-                return deployment.intent
-        return None
+        return self._orchestrator.intent_of(host, customization)
 
     def customized(self) -> Collection[str]:
         """Return the hosts that should have customizations."""

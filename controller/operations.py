@@ -286,8 +286,9 @@ class Operations:
         """Return the intent of a customization that is deployed on a host."""
         known = self.cib.host(host)
         for deployment in known.deployments.values() if known else ():
-            if any(item.id == customization for item in deployment.items.get(host, ())):
-                return deployment.intent
+            for item in deployment.items.get(host, ()):
+                if item.id == customization:
+                    return deployment.intent
         return None
 
     def _host(self, name: str) -> Host:
