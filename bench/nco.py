@@ -52,7 +52,7 @@ from mininet_topos.processes import TestbedError
 
 STEPS = ("connect", "idle", "deploy", "rotate", "storm")
 SPARE_FILES = 256
-CONNECT_SECONDS = 180.0
+CONNECT_SECONDS = 240.0
 PUSH_SECONDS = 120.0
 REST_SECONDS = 3.0
 """After something big, before something is measured."""
