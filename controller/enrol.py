@@ -102,7 +102,7 @@ class Enrolment:
 
         await self._database.submit(change)
         certificate, row = made[-1]
-        self._identities.enrolled(row)
+        self._identities.enrolled(row, now)
         self._cut(asked.host, f"host {asked.host!r} was enrolled anew")
         log.info("host=%s enrolled from=%s", asked.host, source)
         return Enrolled(certificate=pem(certificate), signer=self._signer)

@@ -220,9 +220,9 @@ class Identities:
         expires = certificate.not_valid_after_utc.timestamp()
         return _row(host, certificate.serial_number, self._clock(), expires, origin)
 
-    def enrolled(self, row: CertificateRow) -> None:
-        """Take note of a certificate, now stored, that takes the place of all of its host's."""
-        self.revoked(row.host, row.issued)
+    def enrolled(self, row: CertificateRow, at: float) -> None:
+        """Take note of a certificate, now stored, for which all others were revoked `at` a time."""
+        self.revoked(row.host, at)
         self._remember(row)
 
     def revoked(self, host: str, at: float) -> int:
