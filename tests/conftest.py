@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("l45", deadline=None)  # a loaded machine is no fault of what is tested
+settings.load_profile("l45")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

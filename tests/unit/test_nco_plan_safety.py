@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.errors import Refusal
@@ -93,7 +93,6 @@ def check(plan: Plan, hosts: dict[str, HostFacts], policy: Policy) -> None:
     assert len({item.id for item in plan.customizations}) == len(plan.customizations)
 
 
-@settings(deadline=None)
 @given(networks(), intents(), policies(), st.sampled_from(MANIFESTS), st.booleans())
 def test_a_plan_is_safe(
     hosts: dict[str, HostFacts],
@@ -109,7 +108,6 @@ def test_a_plan_is_safe(
     check(plan, hosts, policy)
 
 
-@settings(deadline=None)
 @given(networks(), networks(), intents(), st.sampled_from(MANIFESTS))
 def test_what_a_changed_network_adds_and_takes_away_makes_the_new_plan(
     before: dict[str, HostFacts],
