@@ -247,6 +247,8 @@ def _measure(folder: Path, count: int, options: Options, measured: Measured) -> 
         if openflow_port is not None:
             watch = stack.enter_context(contextlib.closing(Watch(openflow_port)))
         Bench(nco, agents, watch, options, measured).run()
+        if watch is not None and not any(one.controller for one in measured.packets.values()):
+            measured.failed("packet-ins: not one was answered; is Open vSwitch still running?")
 
 
 def _try_switch(stack: contextlib.ExitStack, measured: Measured) -> int | None:
