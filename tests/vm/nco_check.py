@@ -105,7 +105,8 @@ def rotate(api: httpx.Client, folder: Path) -> None:
     """Connections are right while another tag takes the place of the first, and then have it."""
     wanted = {"parameters": {"tag": SECOND}}
     api.post("/intents/tag/rotate", json=wanted).raise_for_status()
-    assert len(tags(folder)) == 1
+    # One that is open while the sender switches has both.
+    assert tags(folder) in ({FIRST}, {SECOND}, {FIRST, SECOND})
     eventually("the rotation is done", lambda: is_rotated(intent(api)))
     assert tags(folder) == {SECOND}
 
