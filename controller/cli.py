@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controller import ca, cli_labels, cli_monitor, cli_operations, cli_policy, cli_print, cli_trust
+from controller import (
+    ca,
+    cli_labels,
+    cli_monitor,
+    cli_operations,
+    cli_policy,
+    cli_print,
+    cli_trust,
+    durations,
+)
 from controller.cli_client import CommandError, connected, use_server
 from controller.cli_intents import Follower, IntentOptions, read_intent
 from controller.config import (
@@ -39,7 +48,7 @@ app = typer.Typer(
 
       nco init --address 10.10.0.5            make the state folder and its CA
       ryu-manager apps/nco.py                 starts the service
-      nco host token h1 > h1.token            with which a host enrols, once
+      nco host token h1 --out h1.token        with which a host enrols, once
       dca enrol h1.token --credentials ...    on the host, then its agent: dca run
       nco host list                           hosts whose agents are connected
       nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq
@@ -163,7 +172,10 @@ def init(
 
 @app.command()
 def status(state: State = None, json: Json = False) -> None:
-    """Show whether the service runs, and what is connected to it."""
+    """Show whether the service runs, and what is connected to it.
+
+    Example: nco status
+    """
     with connected(find_state(state)) as client:
         answer = client.status()
     cli_print.print_json(answer) if json else cli_print.print_status(answer)
@@ -183,14 +195,17 @@ def host_add(
     reach the NCO: its key never leaves it. Within --valid the host has to connect once; from then
     on its agent renews by itself.
     """
-    lifetime = timedelta(seconds=cli_trust.seconds(valid))
+    lifetime = timedelta(seconds=durations.seconds(valid))
     credentials = ca.issue_host(find_state(state), name, out, lifetime)
     cli_print.line(f"credentials of {name} are in {credentials.folder}; key.pem is its secret")
 
 
 @host_app.command("list")
 def host_list(state: State = None, json: Json = False) -> None:
-    """Show the hosts whose agents have connected at least once."""
+    """Show the hosts whose agents have connected at least once.
+
+    Example: nco host list
+    """
     with connected(find_state(state)) as client:
         answer = client.hosts()
     cli_print.print_json(answer) if json else cli_print.print_hosts(answer)
@@ -198,7 +213,10 @@ def host_list(state: State = None, json: Json = False) -> None:
 
 @module_app.command("list")
 def module_list(state: State = None, json: Json = False) -> None:
-    """Show the modules in the modules folder."""
+    """Show the modules in the modules folder.
+
+    Example: nco module list
+    """
     with connected(find_state(state)) as client:
         answer = client.modules()
     cli_print.print_json(answer) if json else cli_print.print_modules(answer)
@@ -267,7 +285,10 @@ def plan(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show what `nco apply` with the same arguments would do, without doing it."""
+    """Show what `nco apply` with the same arguments would do, without doing it.
+
+    Example: nco plan dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq
+    """
     intent = read_intent(
         what,
         _options(name=name, client=client, server=server, port=port, mirror=mirror, param=param),
@@ -283,7 +304,10 @@ def show(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show intents: phase, hosts, customizations as wanted and as they are, counters, mirrors."""
+    """Show intents: phase, hosts, customizations as wanted and as they are, counters, mirrors.
+
+    Example: nco show tag-dns
+    """
     with connected(find_state(state)) as nco:
         if name is None:
             answers = nco.intents()
@@ -360,6 +384,9 @@ def main() -> None:
         cli_print.fault(
             f"nco: {error.filename}: {error.strerror}" if error.filename else str(error)
         )
+        sys.exit(1)
+    except ValidationError as error:
+        cli_print.fault(f"nco: {explain(error)}")
         sys.exit(1)
     except (CommandError, ConfigError, Refusal, ValueError) as error:
         cli_print.fault(f"nco: {error}")

@@ -87,13 +87,13 @@ def endpoint(text: str, option: str) -> dict[str, str | list[str]]:
     return found | ({"process": process} if colon else {})
 
 
-def parameter(text: str) -> tuple[str, int]:
-    """Return the name and the value of `NAME=NUMBER`; raises CommandError."""
+def parameter(text: str, option: str = "--param") -> tuple[str, int]:
+    """Return the name and the value of `NAME=NUMBER`; raises CommandError, naming the option."""
     name, _, value = text.partition("=")
     try:
         return name, int(value, 0)
     except ValueError as error:
-        raise CommandError(f"--param {text!r}: write NAME=NUMBER, like limit=512") from error
+        raise CommandError(f"{option} {text!r}: write NAME=NUMBER, like limit=512") from error
 
 
 class Follower:

@@ -40,7 +40,9 @@ def host_label(
             }
         )
     except ValidationError as error:
-        raise CommandError(explain(error)) from error
+        raise CommandError(
+            f"{explain(error)}: write NAME=VALUE, like site=B, or NAME- to take it away"
+        ) from error
     with connected(find_state(state)) as client:
         there = client.call("POST", f"{host_path(name)}/labels", list[str], change)
     cli_print.line(f"{name}: {', '.join(there) or 'no labels'}")

@@ -87,7 +87,10 @@ def history(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show what has happened to an intent, also before the service was restarted."""
+    """Show what has happened to an intent, also before the service was restarted.
+
+    Example: nco history tag-dns
+    """
     wanted = _query(since=_time(since), limit=limit)
     with connected(find_state(state)) as nco:
         found = nco.call("GET", f"{_path(intent)}/history?{wanted}", list[EventRecord])
@@ -156,7 +159,10 @@ def alerts(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show what somebody should look at. Most alerts are cleared by what mends their reason."""
+    """Show what somebody should look at. Most alerts are cleared by what mends their reason.
+
+    Example: nco alerts; to clear one by hand: nco alerts --clear 3
+    """
     with connected(find_state(state)) as nco:
         if clear is not None:
             nco.call("DELETE", f"/alerts/{clear}", None)

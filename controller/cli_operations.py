@@ -65,7 +65,9 @@ def rotate(
             nco.call("DELETE", f"{intent_path(name)}/rotation", IntentView)
             cli_print.line(f"the rotation of {name} is taken back")
             return
-        body = Rotate(module=module, parameters=dict(map(parameter, values or [])))
+        body = Rotate(
+            module=module, parameters=dict(parameter(text, "--set") for text in values or [])
+        )
         begun = nco.call("POST", f"{intent_path(name)}/rotate{WITHOUT_HOSTS}", IntentView, body)
         number = max(deployment.number for deployment in begun.deployments)
         if no_wait:
@@ -103,21 +105,30 @@ def _follow_rotation(nco: NcoClient, name: str, number: int, timeout: float) -> 
 
 @app.command()
 def deprecate(name: Name, *, off: Off = False, state: State = None) -> None:
-    """Have new sockets do without an intent; those that have it keep it."""
+    """Have new sockets do without an intent; those that have it keep it.
+
+    Example: nco deprecate tag-dns; to take it back: nco deprecate tag-dns --off
+    """
     _ask(state, name, "deprecate", Switch(on=not off))
     cli_print.line(f"{name} is {'no longer ' if off else ''}deprecated")
 
 
 @app.command()
 def deactivate(name: Name, state: State = None) -> None:
-    """Have an intent stay attached and be passed over: senders stop before receivers."""
+    """Have an intent stay attached and be passed over: senders stop before receivers.
+
+    Example: nco deactivate tag-dns
+    """
     _ask(state, name, "activate", Switch(on=False))
     cli_print.line(f"{name} is being deactivated: `nco show {name}` shows how far it is")
 
 
 @app.command()
 def activate(name: Name, state: State = None) -> None:
-    """Have an intent act again that was deactivated: receivers begin before senders."""
+    """Have an intent act again that was deactivated: receivers begin before senders.
+
+    Example: nco activate tag-dns
+    """
     _ask(state, name, "activate", Switch(on=True))
     cli_print.line(f"{name} is being activated: `nco show {name}` shows how far it is")
 
@@ -128,7 +139,10 @@ def priority(
     number: Annotated[int, typer.Argument(metavar="N", min=0, max=65535, help="Lowest first.")],
     state: State = None,
 ) -> None:
-    """Change an intent's place in the order of those on one socket."""
+    """Change an intent's place in the order of those on one socket.
+
+    Example: nco priority tag-dns 50
+    """
     _ask(state, name, "priority", Priority(priority=number))
     cli_print.line(f"{name} has priority {number}")
 
@@ -139,7 +153,10 @@ def admit(
     host: Annotated[str, typer.Argument(help="A host that the intent leaves out.")],
     state: State = None,
 ) -> None:
-    """Let a host take part again that an intent left out, after a failed challenge say."""
+    """Let a host take part again that an intent left out, after a failed challenge say.
+
+    Example: nco admit tag-dns h1
+    """
     _ask(state, name, "admit", Admit(host=host))
     cli_print.line(f"{name} lets {host} in again")
 
@@ -148,6 +165,8 @@ def host_forget(
     name: Annotated[str, typer.Argument(help="The host's name.")], state: State = None
 ) -> None:
     """Take a host that never returns out of everything; its agent must not be connected.
+
+    Example: nco host forget h1
 
     Nothing can be done on it any more: what it still has there, it keeps, until it is connected
     again. Who would send to it stops.

@@ -22,7 +22,10 @@ State = Annotated[
 
 @app.command()
 def show(state: State = None) -> None:
-    """Print the policy, as JSON: {} asks for nothing."""
+    """Print the policy, as JSON: {} asks for nothing.
+
+    Example: nco policy show
+    """
     with connected(find_state(state)) as client:
         cli_print.print_json(client.policy())
 

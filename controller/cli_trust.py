@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from controller import cli_print
+from controller import cli_print, durations
 from controller.api_trust import (
     AuditPage,
     ChallengeRequest,
@@ -32,8 +32,6 @@ from controller.config import find_state
 CHALLENGE_SECONDS = 3700.0
 """A window may be as long as an hour."""
 
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
 State = Annotated[
     Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
 ]
@@ -41,14 +39,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print what the service answe
 HostName = Annotated[str, typer.Argument(help="The host's name: one DNS label.")]
 
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of those who call the REST API by TLS.")
-
-
-def seconds(text: str) -> float:
-    """Return the seconds in `90s`, `15m`, `12h` or `30d`; raises CommandError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if match is None:
-        raise CommandError(f"{text!r} is no time: write a number and s, m, h or d, like 12h")
-    return float(match[1]) * UNITS[match[2]]
 
 
 def host_token(
@@ -62,12 +52,12 @@ def host_token(
 ) -> None:
     """Make a token with which a host enrols, once.
 
-    Example: nco host token alpha --out token; on the host: dca enrol token --credentials DIR
+    Example: nco host token h1 --out h1.token; on h1: dca enrol h1.token --credentials /etc/l45
 
     It is a secret until it is used: give it to the host by a way that keeps it one. A newer token
     for the same host takes its place.
     """
-    asked = EnrolTokenRequest(valid=seconds(valid))
+    asked = EnrolTokenRequest(valid=durations.seconds(valid))
     with _destination(out) as file, connected(find_state(state)) as nco:
         answer = nco.call("POST", f"{host_path(name)}/token", EnrolTokenView, asked)
         file.write(f"{answer.token}\n")
@@ -79,6 +69,8 @@ def host_token(
 
 def host_revoke(name: HostName, state: State = None, json: Json = False) -> None:
     """Cut a host off, now: its session ends and its certificates are never accepted again.
+
+    Example: nco host revoke h1
 
     Its customizations stay in its kernel, and what intents ask of it stays asked: `nco host forget`
     takes it out of all intents. A new token (`nco host token`) lets it enrol anew.
@@ -108,7 +100,7 @@ def token_create(
 
     Example: nco token create grafana --role viewer --valid 90d --out grafana.token
     """
-    asked = TokenRequest(name=name, role=role, valid=seconds(valid) if valid else None)
+    asked = TokenRequest(name=name, role=role, valid=durations.seconds(valid) if valid else None)
     with _destination(out) as file, connected(find_state(state)) as nco:
         answer = nco.call("POST", "/tokens", NewTokenView, asked)
         file.write(f"{answer.token}\n")
@@ -116,7 +108,10 @@ def token_create(
 
 @token_app.command("list")
 def token_list(state: State = None, json: Json = False) -> None:
-    """Show the tokens, without their secrets."""
+    """Show the tokens, without their secrets.
+
+    Example: nco token list
+    """
     with connected(find_state(state)) as nco:
         answer = nco.call("GET", "/tokens", list[TokenView])
     if json:
@@ -128,7 +123,10 @@ def token_list(state: State = None, json: Json = False) -> None:
 
 @token_app.command("revoke")
 def token_revoke(name: str, state: State = None) -> None:
-    """Accept a token no more, from now on."""
+    """Accept a token no more, from now on.
+
+    Example: nco token revoke grafana
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
         raise CommandError(f"{name!r} is no token's name; `nco token list` shows them")
     with connected(find_state(state)) as nco:
@@ -142,6 +140,8 @@ def challenge(
     json: Json = False,
 ) -> None:
     """Ask now for proof that what a host, or an intent, has is really running.
+
+    Example: nco challenge tag-dns
 
     The exit code is 1 where a proof failed (what failed is revoked, on both ends) or none came.
     """
@@ -171,7 +171,7 @@ def audit(
 
     Example: nco audit --since 2h
     """
-    begin = max(0.0, time.time() - seconds(since))
+    begin = max(0.0, time.time() - durations.seconds(since))
     with connected(find_state(state)) as nco:
         page = nco.call("GET", f"/audit?since={begin:.3f}&limit={limit}", AuditPage)
     if json:

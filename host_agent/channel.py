@@ -242,7 +242,7 @@ async def _greet(writer: asyncio.StreamWriter, messages: Messages, hello: Hello)
     if first is None:
         raise SessionError(
             "the NCO closed the connection instead of greeting: it may have refused this host's "
-            "certificate, its log says why; `nco host add` makes a new one"
+            "certificate, its log says why; `nco host token` and `dca enrol` make a new one"
         )
     if not isinstance(first, Welcome):
         raise SessionError(f"the NCO began with {first.type!r} instead of 'welcome'")
@@ -283,7 +283,8 @@ def _explain_tls(error: ssl.SSLError) -> str:
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERTIFICATE" in reason or reason.endswith("_CA")):
         return (
-            f"the NCO refused this host's certificate ({reason}); `nco host add` writes a new one"
+            f"the NCO refused this host's certificate ({reason}); "
+            "`nco host token` and `dca enrol` make a new one"
         )
     if "VERSION" in reason or "RECORD" in reason:
         return f"what listens there does not speak TLS 1.3 ({reason}): is it the NCO's port?"

@@ -117,7 +117,7 @@ def run(
     credentials: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", readable=False, help="What `nco host add NAME` wrote for this host."
+            metavar="DIR", readable=False, help="What `dca enrol` (or `nco host add`) wrote for it."
         ),
     ],
     state: Annotated[
@@ -144,6 +144,8 @@ def run(
     ] = "info",
 ) -> None:
     """Run the agent of this network namespace, until SIGTERM or Ctrl-C.
+
+    Example: dca run --nco 192.0.2.5 --credentials /etc/l45 --state /var/lib/l45-agent
 
     The host's name is the common name of its certificate. Customizations outlive the agent: it
     adopts them when it starts again, and `dca reset` takes them away.
@@ -175,6 +177,8 @@ def enrol(
 ) -> None:
     """Get this host's credentials from its NCO, with a token that is good once.
 
+    Example: dca enrol alpha.token --credentials /etc/l45
+
     The private key is made here and never leaves this host. The NCO is who it should be, or the
     token is not sent: it carries the fingerprint of the NCO's certification authority.
     """
@@ -182,6 +186,8 @@ def enrol(
     try:
         granted = Token.decode(token.read(MAX_TOKEN))
         expires = asyncio.run(enrolment.enrol(granted, folder))
+    except UnicodeDecodeError:
+        _fail(TokenError(f"{token.name} is no text, so it has no enrolment token"))
     except (TokenError, EnrolmentError, OSError) as error:
         _fail(error)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(expires))
@@ -193,6 +199,8 @@ def enrol(
 @app.command()
 def reset(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
     """Take this network namespace's customizations away; its applications go on, plain.
+
+    Example: dca reset
 
     The agent of this namespace should not run then: its NCO would only want them again.
     """
@@ -208,6 +216,8 @@ def reset(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
 @tap_app.command()
 def load(tap: TapChoice = "auto", kmod: KmodFile = None, run_dir: RunDir = RUN) -> None:
     """Load what customizes into this kernel; loaded already, nothing changes.
+
+    Example: dca tap load
 
     Exits with 1 where no tap works here.
     """
@@ -228,6 +238,8 @@ def load(tap: TapChoice = "auto", kmod: KmodFile = None, run_dir: RunDir = RUN) 
 def unload(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
     """Take what customizes out of this kernel, and with it every host's customizations.
 
+    Example: dca tap unload
+
     The kmod tap stays where another network namespace has customizations: `dca reset` there first.
     """
     with _tap_work():
@@ -242,6 +254,8 @@ def unload(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
 @tap_app.command()
 def status(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
     """Show what is loaded, and the customizations of this network namespace with counters.
+
+    Example: dca tap status
 
     Exits with 1 where nothing is loaded.
     """
@@ -258,7 +272,10 @@ def status(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
 
 @tap_app.command()
 def flows(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
-    """Show the sockets of this network namespace that have customizations."""
+    """Show the sockets of this network namespace that have customizations.
+
+    Example: dca tap flows
+    """
     with _tap_work():
         each = [flow for kind in _installed(tap, run_dir) for flow in kind.driver().flows()]
     output.print(cli_print.flows(each) if each else "No socket has customizations.")

@@ -33,7 +33,7 @@ def name(credentials: Credentials) -> str:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
         raise IdentityError(
-            f"{path}: {error.strerror}; `nco host add NAME` writes a host's credentials"
+            f"{path}: {error.strerror}; `dca enrol` gets a host's credentials"
         ) from error
     except ValueError as error:
         raise IdentityError(f"{path}: not a certificate") from error

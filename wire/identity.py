@@ -102,7 +102,7 @@ class Credentials:
         except (OSError, ssl.SSLError) as error:
             raise IdentityError(
                 f"cannot use the credentials in {self.folder}: {error}; "
-                "`nco init` and `nco host add` write them"
+                "`nco init` and `dca enrol` write them"
             ) from error
         return context
 

@@ -7,15 +7,18 @@ are made from the wire format.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from wire.match import Comm, Port, Transport
-from wire.messages import MAX_PARAMETERS, ModuleName, Target
+from wire.messages import DNS_LABEL, MAX_PARAMETERS, ModuleName, Target
+
+FORMS = {DNS_LABEL: "one DNS label: lower-case letters, digits and '-'"}
+"""What is said of a pattern that an operator's words did not match."""
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 
@@ -274,12 +277,21 @@ def load(path: Path) -> Manifest:
 
 def explain(error: ValidationError) -> str:
     """Return what is wrong in one line: each place and its fault."""
-    faults = error.errors(include_url=False, include_input=False)
+    faults = error.errors(include_url=False)
     return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'whole'}: "
-        f"{re.sub('^Value error, ', '', fault['msg'])}"
+        f"{'.'.join(str(part) for part in fault['loc']) or 'whole'}: {_words(fault)}"
         for fault in faults
     )
+
+
+def _words(fault: ErrorDetails) -> str:
+    """Return what is wrong at one place; the library's own words where they say what to write."""
+    if fault["type"] == "extra_forbidden":
+        return "there is no such setting"
+    if fault["type"] == "string_pattern_mismatch":
+        pattern = fault["ctx"]["pattern"]
+        return f"{fault['input']!r} is not {FORMS.get(pattern, f'of the form {pattern}')}"
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def pack_parameters(manifest: Manifest, values: dict[str, int]) -> bytes:

@@ -25,7 +25,8 @@ M = TypeVar("M")
 
 PROTOCOL_VERSION = 1
 
-HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+HostName = Annotated[str, Field(pattern=DNS_LABEL)]
 """One DNS label (RFC 1123): the identity of a host, in its certificate and in intents."""
 
 ModuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]

@@ -61,8 +61,17 @@ def test_missing_credentials_are_refused_before_the_kernel_is_touched(tmp_path: 
         *("--state", tmp_path / "state", "--run-dir", tmp_path / "run"),
     )
     assert done.returncode == 1
-    assert "none/cert.pem: No such file or directory; `nco host add NAME`" in done.stderr
+    assert "none/cert.pem: No such file or directory; `dca enrol` gets" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_bytes_that_are_no_token_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\xff\xf5")
+    done = dca("enrol", file, "--credentials", tmp_path / "credentials")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "no enrolment token" in done.stderr
 
 
 @needs_root

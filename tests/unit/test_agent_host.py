@@ -18,7 +18,7 @@ def test_the_name_is_the_certificates(tmp_path: Path) -> None:
 
 
 def test_a_missing_certificate_says_who_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(IdentityError, match=r"cert\.pem: No such file.*`nco host add NAME`"):
+    with pytest.raises(IdentityError, match=r"cert\.pem: No such file.*`dca enrol` gets"):
         host.name(Credentials(tmp_path))
 
 

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
+from controller.cli import app as nco_app
 from controller.config import StateFolder
+from host_agent.cli import app as dca_app
 from tests.unit.nco_kit import (
     PATIENCE,
     Agent,
@@ -236,6 +239,40 @@ def test_the_command_loads_nothing_of_the_service() -> None:
     code = f"import sys, controller.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_help_of_each_command_has_an_example() -> None:
+    def without(group: typer.core.TyperGroup, path: str) -> list[str]:
+        found = []
+        for name, command in group.commands.items():
+            if isinstance(command, typer.core.TyperGroup):
+                found += without(command, f"{path} {name}")
+            elif f"Example: {path} {name}" not in (command.help or ""):
+                found.append(f"{path} {name}")
+        return found
+
+    for app, path in ((nco_app, "nco"), (dca_app, "dca")):
+        group = typer.main.get_command(app)
+        assert isinstance(group, typer.core.TyperGroup)
+        assert not without(group, path)
+
+
+def test_what_an_operator_writes_wrong_is_told_in_one_line(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    intent = tmp_path / "tag.toml"
+    intent.write_text('name = "a"\nmodule = "idle"\ncolour = 1\n')
+    ends = ("--client", "a", "--server", "b")
+    for command, words in (
+        (("plan", "idle", "--name", "A_b", *ends), "name: 'A_b' is not one DNS label"),
+        (("plan", str(intent)), "colour: there is no such setting"),
+        (("host", "label", "a", "site"), "write NAME=VALUE, like site=B"),
+        (("host", "token", "a", "--valid", "9999d"), "valid: Input should be less than"),
+        (("host", "token", "a", "--valid", "soon"), "'soon' is no span of time: write it like"),
+        (("rotate", "a", "--set", "x"), "--set 'x': write NAME=NUMBER"),
+    ):
+        told = wrong(*command, state=state)
+        assert words in told
+        assert told.count("\n") <= 1
 
 
 def test_names_that_are_none_are_refused(service: Service) -> None:

@@ -76,7 +76,7 @@ def test_the_signers_key_verifies_artifacts(network: Network) -> None:
 @pytest.mark.parametrize("missing", ["ca.pem", "cert.pem", "key.pem"])
 def test_a_missing_credential_says_who_writes_it(network: Network, missing: str) -> None:
     (network.host.folder / missing).unlink()
-    with pytest.raises(IdentityError, match=r"cannot use the credentials.*`nco host add` write"):
+    with pytest.raises(IdentityError, match=r"cannot use the credentials.*`dca enrol` write"):
         network.host.client_context()
 
 

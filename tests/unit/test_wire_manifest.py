@@ -85,12 +85,12 @@ def test_a_good_manifest_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place", "fault"),
     [
-        ('name = "stamp"', 'name = "Stamp!"', "name", "match pattern"),
+        ('name = "stamp"', 'name = "Stamp!"', "name", "not of the form"),
         ('name = "stamp"', "", "name", "required"),
         ("growth = 8", "growth = -1", "growth", "greater than or equal to 0"),
-        ("growth = 8", "growth = 8\nsize = 8", "size", "not permitted"),
+        ("growth = 8", "growth = 8\nsize = 8", "size", "no such setting"),
         ("growth = 8", 'growth = "much"', "growth", "integer"),
-        ('"1.2.3"', '"one"', "version", "match pattern"),
+        ('"1.2.3"', '"one"', "version", "not of the form"),
         ('["user", "bpf"]', "[]", "targets", "at least 1"),
         ('["user", "bpf"]', '["vax"]', "targets.0", "'bpf', 'kmod' or 'user'"),
         ("max = 9", "max = 256", "parameter.0", "max 256 does not fit u8"),
