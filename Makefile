@@ -24,7 +24,7 @@ $(STAMP): requirements.txt pyproject.toml $(PYTHON_SETUP) | system
 	@setup/python.sh
 	@touch $@
 
-build: | system
+build: | system ## Build the eBPF tap, into build
 	@$(MAKE) --no-print-directory -s -C kernel_tap
 
 user: setup ## Build modules for user space and l45-peer, into build/user
