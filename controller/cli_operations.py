@@ -85,7 +85,8 @@ def _follow_rotation(nco: NcoClient, name: str, number: int, timeout: float) -> 
         for event in view.history:
             if event.at > printed:
                 printed = event.at
-                cli_print.line(cli_print.event_text(event, began))
+                if not (event.host and event.phase == Phase.ACTIVE):  # confirms each change anew
+                    cli_print.line(cli_print.event_text(event, began))
         if not any(one.kind == "rotation" and one.number == number for one in view.deployments):
             raise CommandError(
                 f"{view.error or 'the rotation was taken back'}; {name} is as before"
