@@ -1,10 +1,10 @@
-"""An NCO and two hosts in one guest: what checks/nco.sh runs.
+"""An NCO and two hosts in one guest: what checks/nco.sh runs, and by_hand/nco_clocks.sh.
 
 The service, two agents in network namespaces on one wire, `nco apply`, an application on each
 host, its bytes on the wire, a challenge, a rotation, `nco deprecate`, `nco revoke`; and one
-connection that lives through all of it. A build in a guest takes minutes: the artifact in /run/vm,
-made of the same sources and stripped as the NCO does it, is put where the service finds what it has
-built before.
+connection that lives through the changes; with `--clocks` a clock that jumps instead. A build in a
+guest takes minutes: the artifact in /run/vm, made of the same sources and stripped as the NCO does
+it, is put where the service finds what it has built before.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
@@ -30,6 +31,7 @@ from controller.cib import Cib
 from controller.config import KERNEL_TAP, NcoConfig, StateFolder
 from controller.database import Database
 from controller.plan import Platform
+from tests.vm.clocks import jumping
 from wire.artifact import Artifact
 
 BUILT = Path("/run/vm")
@@ -55,18 +57,24 @@ def main() -> None:
         stack.enter_context(two_hosts())
         state = initialised(folder)
         stack.enter_context(running(service(state), folder / "service.log"))
-        for host in HOSTS:
-            stack.enter_context(running(agent(state, folder, host), folder / f"{host}.log"))
+        agents = {
+            host: stack.enter_context(running(agent(state, folder, host), folder / f"{host}.log"))
+            for host in HOSTS
+        }
         api = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(state.rest_socket)),
             base_url="http://nco",
             timeout=PATIENCE,
         )
         with api:
-            play(api, state, folder)
+            deploy(api, state, folder)
+            if "--clocks" in sys.argv[1:]:
+                jump_about(api, state, folder, agents["beta"])
+            else:
+                live(api, folder)
 
 
-def play(api: httpx.Client, state: StateFolder, folder: Path) -> None:
+def deploy(api: httpx.Client, state: StateFolder, folder: Path) -> None:
     eventually("both hosts with the kernel tap", lambda: taps(api) == ["kmod", "kmod"])
     assert tags(folder) == PLAIN, "nothing is customized yet"
     apply(state)
@@ -77,6 +85,9 @@ def play(api: httpx.Client, state: StateFolder, folder: Path) -> None:
         assert (one["target"], one["kernel"]) == ("kmod", RELEASE), one
         assert "key" not in one, one
     challenge(api)
+
+
+def live(api: httpx.Client, folder: Path) -> None:
     with lasting(folder / "lasting") as connection:
         for step in (rotate, deprecate, revoke):
             connection.write()
@@ -84,6 +95,33 @@ def play(api: httpx.Client, state: StateFolder, folder: Path) -> None:
             print("passed:", step.__name__, flush=True)
     loaded = Path("/proc/modules")
     eventually("its code is gone too", lambda: "l45_stream_tag" not in loaded.read_text())
+
+
+def jump_about(
+    api: httpx.Client, state: StateFolder, folder: Path, beta: subprocess.Popen[bytes]
+) -> None:
+    """Let the clock jump a day ahead and two back, and kill an agent meanwhile: nothing goes.
+
+    Certificates are good for an hour; the agent's successor is let in once the clock is right.
+    """
+    own, log = state.credentials.certificate, folder / "beta-again.log"
+    before = own.read_bytes()
+    with jumping() as jump:
+        jump(1)
+        eventually("the NCO has a new certificate", lambda: own.read_bytes() != before)
+        assert taps(api) == ["kmod", "kmod"], "expired certificates end no session for now"
+        jump(-1)
+        beta.kill()
+        beta.wait()
+        with running(agent(state, folder, "beta"), log):
+            words = "not good by this host's clock"
+            eventually("who comes now is told why not", lambda: words in log.read_text())
+            assert tags(folder) == {FIRST}, "kernels know no clock"
+            assert intent(api)["phase"] == "active", intent(api)
+            jump(0)
+            eventually("it is there when the clock is right", lambda: len(taps(api)) == 2)
+            assert intent(api)["phase"] == "active", intent(api)
+            revoke(api, folder)
 
 
 def apply(state: StateFolder) -> None:
@@ -137,10 +175,11 @@ def revoke(api: httpx.Client, folder: Path) -> None:
 
 def initialised(folder: Path) -> StateFolder:
     state = StateFolder(folder / "state")
-    config = NcoConfig(control=f"{NCO}:4545", listen=f"{NCO}:4545", challenge_window=PATIENCE / 2)
-    ca.initialise(state, config)
+    ca.initialise(state, NcoConfig(control=f"{NCO}:4545", listen=f"{NCO}:4545"))
+    with state.config.open("a") as file:
+        file.write(f"certificate_lifetime = 3600\nchallenge_window = {PATIENCE / 2}\n")
     for host in HOSTS:
-        ca.issue_host(state, host, folder / host)
+        ca.issue_host(state, host, folder / host, timedelta(hours=1))
     builder = Builder(KERNEL_TAP / "modules", KERNEL_TAP, PATIENCE)
     key = asyncio.run(builder.key("stream_tag", Platform("kmod", RELEASE)))
     stripped = folder / "l45_stream_tag.ko"
@@ -195,11 +234,11 @@ def inside(host: str) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], log: Path) -> Iterator[None]:
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process; it ends with us, and what it logged is shown if something failed."""
     with log.open("wb") as file, subprocess.Popen(command, stderr=file, cwd=ROOT) as process:
         try:
-            yield
+            yield process
         except BaseException:
             print(f"--- {log.name}\n{log.read_text()}")
             raise
