@@ -278,6 +278,8 @@ def unavailable(error: Exception, verb: str) -> Unavailable | None:
     kind = type(error.orig).__mro__ if error.orig is not None else ()
     if not error.connection_invalidated and not {one.__name__ for one in kind} & set(kinds):
         return None
+    if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_ERROR":  # a statement is wrong
+        return None
     reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
     return Unavailable(f"the database cannot be {verb}: {reason}")
 

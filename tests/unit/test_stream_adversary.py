@@ -215,6 +215,7 @@ class Adversary(RuleBasedStateMachine):
             self.next_connection()
 
 
+@pytest.mark.timeout(600)
 def test_what_is_written_is_read(kit: Kit) -> None:
     Adversary.kit = kit
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
