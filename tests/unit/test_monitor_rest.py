@@ -52,7 +52,7 @@ async def until(what: Callable[[], object]) -> None:
 
 
 def test_a_reader_that_never_reads_is_given_up_and_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(http_connection, "STALL_SECONDS", 0.2)
 
@@ -67,6 +67,7 @@ def test_a_reader_that_never_reads_is_given_up_and_cut_off(
                     await asyncio.sleep(0)
             await until(lambda: there.events.lost_listeners == 1)
             assert there.events.listeners == 0
+            await until(lambda: "is cut off" in caplog.text)  # not earlier: it would be read again
             async with asyncio.timeout(PATIENCE):
                 got = 0
                 with suppress(ConnectionError):
