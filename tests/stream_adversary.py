@@ -195,7 +195,8 @@ class World:
         self.window = [0, 0]
         self.may_go = [False, False]  # its window is open, and it sent no live mark yet
         self.told = [False, False]
-        self.until = [0, 0]  # the peer must have ended
+        self.until = [0, 0]  # the peer must have ended ...
+        self.since = [0, 0]  # ... after so many changes of its stream
         self.late = [False, False]
         self.broken = False
 
@@ -313,8 +314,13 @@ class World:
         peer = self.ways[1 - end]
         if any((slot.ends[1 - end] or 0) & SEND for slot in self.slots if slot.dialect):
             return
-        self.until[end] = self.now + patience
+        self.until[end], self.since[end] = self.now + patience, peer.receiver.changes[1]
         peer.receiver.drain(self.until[end])
+
+    def _has_ended(self, end: int) -> bool:
+        """Since its peer was told to, even if that end was on its way before."""
+        peer = self.ways[1 - end]
+        return b"E" in peer.decoder.changes[self.since[end] : peer.receiver.changes[1]]
 
     def tick(self, end: int) -> None:
         way, over = self.ways[1 - end], self.now >= self.window[end]
@@ -327,9 +333,9 @@ class World:
         assert not then or then > self.now
         if self.until[end] and self.now >= self.until[end]:
             self.until[end] = 0
-            way.silent = framed
-            self.broken |= framed
-            assert (way.receiver.receiving == ReceiveState.BROKEN) == framed
+            way.silent = framed and not self._has_ended(end)
+            self.broken |= way.silent
+            assert (way.receiver.receiving == ReceiveState.BROKEN) == way.silent
 
     def _expect_late(self, end: int) -> None:
         """A mark that was read in part is late when nothing is held any more."""

@@ -67,6 +67,7 @@ class Decoder:
     messages: int = 0  # frames with bytes of the application so far
     marks: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # by kind: where the last is
     left: dict[Name, int] = field(default_factory=dict)  # where it was current for the last time
+    changes: bytearray = field(default_factory=bytearray)  # marks, switches and ends: b"MSE"
 
     def take(self, chunk: bytes, tokens: Mapping[bytes, bytes]) -> bytes:
         """Return the application's bytes of what was sent with one call.
@@ -93,6 +94,7 @@ class Decoder:
             return False
         self.current = self.dialects[name]
         self.marks[kind] = (self.size, self.size + 20)
+        self.changes += b"M"
         return True
 
     def _frame(self, chunk: bytes, current: Dialect) -> tuple[bytes, int]:
@@ -110,9 +112,11 @@ class Decoder:
                 assert (head, length) == (0, 6)
                 self.left[current.name] = self.size + 10
                 self.current, app = self.dialects[content], b""
+                self.changes += b"S"
                 assert self.current != current
             case _:
                 assert chunk[:4] == wire.END
                 self.left[current.name] = self.size + 4
                 self.current, app = None, b""
+                self.changes += b"E"
         return app, 4 + length

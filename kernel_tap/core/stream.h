@@ -160,7 +160,8 @@ int l45_flow_go(struct l45_flow *flow, __u64 now);
 /* The other end never went, and never will: stop looking. */
 void l45_flow_disarm(struct l45_flow *flow);
 
-/* The peer was told to end: if it has not by `until`, the receive side breaks. 0: take it back. */
+/* The peer was told to end: if it has not by `until`, the receive side breaks. 0: take it back, as
+ * any end that is read does, also one of before: to be said again where another stream follows. */
 void l45_flow_drain(struct l45_flow *flow, __u64 until);
 
 /* Do what time demands; returns when to call again, 0: when something else happened. To be called

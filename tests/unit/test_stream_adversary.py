@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests import stream_frames as wire
 from tests.stream_adversary import WINDOW, Slot, World
-from tests.stream_target import HOLD_NS, RECEIVE, SEND, TOKEN, Role
+from tests.stream_target import HOLD_NS, RECEIVE, SEND, TOKEN, ReceiveState, Role
 from tests.stream_world import Kit
 from tests.vectors import ROOT
 
@@ -227,6 +227,37 @@ def test_what_is_written_is_read(kit: Kit) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_an_end_that_was_on_its_way_answers(kit: Kit) -> None:
+    """Found by the game: another stream stood behind that end."""
+    world = World(kit, ROLES[0])
+    slot = world.slots[0]
+    for end in (1, 0):
+        world.attach(end, slot, 0)
+        world.set(end, slot, BOTH, 0)
+    world.write(0, b"a stream")
+    world.deliver(0, 1000)
+    world.read(1, 1000)
+    world.set(0, slot, RECEIVE, 0)
+    world.control(0)
+    world.set(0, slot, BOTH, 0)
+    for end in (0, 1):
+        world.arm(end)
+    world.go(0)
+    world.write(0, b"another")
+    world.set(0, slot, RECEIVE, 0)
+    world.drain(1, 1)
+    world.deliver(0, 1000)
+    world.read(1, 1000)
+    assert world.ways[0].receiver.receiving == ReceiveState.FRAMED
+    world.now += 1
+    world.tick(1)
+    world.drain(1, 1)
+    world.now += 1
+    world.tick(1)
+    assert world.ways[0].silent
+    world.close()
 
 
 @settings(max_examples=4, deadline=None)
