@@ -32,6 +32,7 @@ from controller.config import (
 from controller.errors import Refusal
 from controller.modules import ModuleLibrary
 from controller.phases import Phase
+from wire import command_line
 from wire.identity import CONTROL_PORT
 from wire.manifest import explain
 
@@ -374,9 +375,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; what it cannot do is one line on standard error and exit code 1."""
+    """Run the command; what it cannot do is one line on standard error and exit code 1, or 2."""
     try:
-        app()
+        command_line.run(app, "nco", cli_print.fault)
     except PermissionError as error:
         cli_print.fault(f"nco: {error.filename}: run as root, or as the user of the service")
         sys.exit(1)

@@ -26,6 +26,7 @@ from host_agent.privileges import RUN, needs_root
 from host_agent.store import Store, StoreError
 from host_agent.tap import TapError
 from host_agent.taps import Choice, Kind, Taps
+from wire import command_line
 from wire.enrol import Token, TokenError
 from wire.identity import CONTROL_PORT, Credentials, IdentityError
 
@@ -283,7 +284,7 @@ def flows(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    command_line.run(app, "dca", _say)
 
 
 async def _serve(agent: Agent, metrics: AgentMetrics, listener: socket.socket | None) -> None:
@@ -316,5 +317,9 @@ def _tap_work() -> Iterator[None]:
 
 
 def _fail(reason: Exception) -> NoReturn:
-    errors.print(f"dca: {reason}", markup=False, style="red")
+    _say(f"dca: {reason}")
     raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    errors.print(text, markup=False, style="red")

@@ -51,6 +51,8 @@ def test_what_is_no_address_is_refused(tmp_path: Path, text: str) -> None:
     done = dca("run", "--nco", text, "--credentials", tmp_path, "--state", tmp_path / "state")
     assert done.returncode == 2
     assert "is not HOST or HOST:PORT" in done.stderr
+    assert done.stderr.endswith("; `dca run --help` shows how it is used\n")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "state").exists()
 
 

@@ -275,6 +275,30 @@ def test_what_an_operator_writes_wrong_is_told_in_one_line(tmp_path: Path) -> No
         assert told.count("\n") <= 1
 
 
+@pytest.mark.parametrize(
+    ("command", "words", "path"),
+    [
+        ("aply", "no such command 'aply'. Did you mean 'apply'", "nco"),
+        ("apply", "missing argument 'MODULE|FILE.toml'", "nco apply"),
+        ("host revoke", "missing argument", "nco host revoke"),
+        ("apply idle --prt 3", "no such option: --prt", "nco apply"),
+        ("plan idle --port 99999", "'--port': it should be less than", "nco plan"),
+        ("plan idle --port", "option '--port' requires an argument", "nco plan"),
+        ("events --kind x", "'x' is not one of 'intent', 'host'", "nco events"),
+    ],
+)
+def test_a_command_that_is_written_wrong_is_answered_in_one_line(
+    command: str, words: str, path: str
+) -> None:
+    done = nco(*command.split())
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("nco: ")
+    assert words in done.stderr
+    assert f"`{path} --help`" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_names_that_are_none_are_refused(service: Service) -> None:
     for name in ("../hosts", "a/b", "Ä", ""):
         assert "one DNS label" in wrong("show", name, state=service.state)
