@@ -7,7 +7,7 @@ is in memory was never so: it is loaded again (`read_all`, `take`).
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -26,11 +26,16 @@ from controller.cib_tables import (
     IntentRow,
     SteeringRow,
 )
+from controller.errors import Conflict
 from controller.model import Deployment, Host, IntentState
 from controller.phases import OVER
 from controller.plan import Planned, Platform
 
-EPOCHS = 1 << 16
+EPOCHS = (1 << 16) - 1
+"""Epochs that there are, from 1: 0 is said of what has none."""
+
+PARTED_KEPT = 256
+"""Deployments whose epochs are not given out again yet: kernels may still drain their streams."""
 
 GONE_KEPT = 256
 """Intents that are shown as gone for a while; what an operator waits for may not just vanish."""
@@ -96,6 +101,8 @@ class Cib:
         self._content = content or Content()
         self._changes = Changes()
         self._gone: OrderedDict[str, IntentState] = OrderedDict()
+        self._parted: deque[tuple[str, int]] = deque(maxlen=PARTED_KEPT)
+        """Module and epoch of the deployments that went last."""
 
     def take(self, content: Content) -> None:
         """Forget what was changed since the last commit: `content` is so.
@@ -191,7 +198,7 @@ class Cib:
         for name in deployment.items:
             self._content.hosts[name].deployments[deployment.uid] = deployment
         self._changes.made[deployment.uid] = deployment
-        epoch = next((item.epoch for item in deployment.planned()), 0)
+        epoch = _epoch(deployment)
         if epoch and deployment.kind in ("first", "rotation"):
             self._content.epochs[deployment.module] = epoch
             self._changes.epochs[deployment.module] = epoch
@@ -209,6 +216,8 @@ class Cib:
         """Have a deployment no longer stored, as its intent is gone."""
         self.leave_hosts(deployment, deployment.items)
         self._changes.deployments.pop(deployment.uid, None)
+        if epoch := _epoch(deployment):
+            self._parted.append((deployment.module, epoch))
         for item in deployment.planned():
             self._changes.items.pop(item.id, None)
         if self._changes.made.pop(deployment.uid, None) is None:
@@ -285,7 +294,10 @@ class Cib:
             self._changes.steering = (steering.generation, steering.desired)
 
     def next_epoch(self, module: str) -> int:
-        """Return the epoch of a module's next deployment; none that is in use."""
+        """Return the epoch of a module's next deployment; none that is in use, or just was.
+
+        Raises Conflict where there is no other.
+        """
         used = {
             item.epoch
             for state in self._content.intents.values()
@@ -293,5 +305,13 @@ class Cib:
             if deployment.module == module and deployment.phase not in OVER
             for item in deployment.planned()
         }
-        after = self._content.epochs.get(module, 0) + 1
-        return next(n % EPOCHS for n in range(after, after + EPOCHS) if n % EPOCHS not in used)
+        used |= {epoch for name, epoch in self._parted if name == module}
+        last = self._content.epochs.get(module, 0)
+        for number in range(last, last + EPOCHS):
+            if (epoch := number % EPOCHS + 1) not in used:
+                return epoch
+        raise Conflict(f"all epochs of module {module} are in use: revoke an intent that has it")
+
+
+def _epoch(deployment: Deployment) -> int:
+    return next((item.epoch for item in deployment.planned()), 0)

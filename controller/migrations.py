@@ -1,6 +1,7 @@
 """What makes the tables of one version of the schema those of the next.
 
-New tables are made anyway. Versions 1 and 2 were SQLite's alone.
+New tables are made anyway. Versions 1 and 2 were SQLite's alone: PostgreSQL came with version 3, in
+which what may exceed 32 bits (generations) is a BIGINT from the first program that others had.
 """
 
 from __future__ import annotations

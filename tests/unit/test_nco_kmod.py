@@ -227,6 +227,20 @@ def test_an_epoch_that_is_in_use_is_passed_over(world: World) -> None:
     assert world.cib.next_epoch("other") == 1
 
 
+def test_epochs_begin_again_after_the_last_and_none_is_zero(world: World) -> None:
+    """0 is said of what has no epoch."""
+    world.cib._content.epochs["stream"] = 65534
+    ask(world)
+    world.run_down()
+    (last,) = world.hosts["h1"].applied.values()
+    assert (last.epoch, world.cib.next_epoch("stream")) == (65535, 1)
+    world.cib._content.epochs["stream"] = 65534
+    assert world.cib.next_epoch("stream") == 1, "the last is in use"
+    world.nco.revoke("one")
+    world.run_down()
+    assert world.cib.next_epoch("stream") == 1, "kernels may still drain its streams"
+
+
 def test_secrets_reach_the_host_and_no_view(world: World) -> None:
     ask(world)
     world.run_down()
