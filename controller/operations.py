@@ -52,6 +52,8 @@ class Operations:
         self._new_uid = new_uid
         self._follow: set[str] = set()
         """Intents whose members are to be looked at again."""
+        self._unproven: dict[tuple[str, str], str] = {}
+        """Customizations, by host, that failed a challenge, until that is committed."""
         self._follow_all()
 
     def _changed(self) -> None:
@@ -275,7 +277,14 @@ class Operations:
         self._changed()
 
     def challenge_failed(self, host: str, customization: str, reason: str) -> None:
-        """Revoke a customization on both ends, as its host could not prove that it runs."""
+        """Revoke a customization on both ends, as its host could not prove that it runs.
+
+        Nobody says so again where it cannot be committed, so it is kept until it is.
+        """
+        self._unproven[host, customization] = reason
+        self._revoke_unproven(host, customization, reason)
+
+    def _revoke_unproven(self, host: str, customization: str, reason: str) -> None:
         known = self.cib.host(host)
         for deployment in list(known.deployments.values()) if known else []:
             if any(item.id == customization for item in deployment.items.get(host, ())):

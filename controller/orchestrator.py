@@ -107,6 +107,8 @@ class Orchestrator(Building):
         """Hosts that may have to be sent their desired state."""
         self._sending: set[str] = set()
         """Those of the commit that is under way."""
+        self._revoking: set[tuple[str, str]] = set()
+        """What failed a challenge, of the commit that is under way."""
         self._refusing: set[str] = set()
         """Hosts that may have to be asked again."""
         self._savers: list[asyncio.Future[None]] = []
@@ -217,6 +219,7 @@ class Orchestrator(Building):
         self._events = []
         self._sending |= self._due
         self._due = set()
+        self._revoking = set(self._unproven)
         self._saving, self._savers = self._savers, []
         store = self.cib.take_changes()
         self._is_ahead = store is not None
@@ -234,6 +237,8 @@ class Orchestrator(Building):
         for event in self._telling:
             self.history.add(*event)
         self._telling.clear()
+        for failed in self._revoking:
+            self._unproven.pop(failed, None)
         sending, self._sending = self._sending, set()
         sent = 0
         for name in sending:
@@ -270,6 +275,8 @@ class Orchestrator(Building):
         for agent in self._agents:
             self._describe(agent.hello)
             self._due.add(agent.hello.host)
+        for failed, why in self._unproven.items():
+            self._revoke_unproven(*failed, why)
         self._changed()
 
     async def saved(self) -> None:

@@ -281,6 +281,26 @@ def test_a_failed_challenge_revokes_on_both_ends(world: World) -> None:
     world.nco.challenge_failed("nobody", item, "again")
 
 
+def test_a_failed_challenge_outlives_commits_that_fail(world: World) -> None:
+    """Nobody asks again before the next challenge is due, and perhaps nobody ever does."""
+    world.nco.label_host("dns2", {"role=server"}, set())
+    later(world)
+    (item,) = world.hosts["dns"].applied
+    world.nco.challenge_failed("dns", item, "no answer")
+    for _ in range(3):
+        world.nco.settle()
+        world.restore("the file is locked")
+    assert the(world).left_out == {"dns": "challenge failed: no answer"}
+    later(world)
+    assert sends_to(world, "h1") == {SERVERS["dns2"]}
+    assert not world.hosts["dns"].applied
+    world.nco.admit("one", "dns")
+    world.settle()
+    world.restore("the file is locked")
+    later(world)
+    assert sends_to(world, "h1") == set(SERVERS.values()), "what was committed is not done again"
+
+
 def slow(world: World, name: str, safety: Understood, rounds: int = 8) -> None:
     """Let everybody answer but one, who has heard nothing yet."""
     for _ in range(rounds):
