@@ -11,7 +11,7 @@ import typer
 
 from controller import cli_events, durations
 from controller import cli_monitor_print as show
-from controller.cli_client import CommandError, connected
+from controller.cli_client import CommandError, connected, intent_path
 from controller.cli_print import line, print_json
 from controller.config import find_state
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
@@ -93,9 +93,7 @@ def history(
     """
     wanted = _query(since=_time(since), limit=limit)
     with connected(find_state(state)) as nco:
-        found = nco.call("GET", f"{_path(intent)}/history?{wanted}", list[EventRecord])
-    if not found and not json:
-        raise CommandError(f"nothing is known of an intent {intent!r}")
+        found = nco.call("GET", f"{intent_path(intent)}/history?{wanted}", list[EventRecord])
     print_json(found) if json else show.print_events(found)
 
 
@@ -184,9 +182,3 @@ def _query(**wanted: object) -> str:
     return urlencode(
         {name: value for name, value in wanted.items() if value not in (None, False)}, doseq=True
     )
-
-
-def _path(intent: str) -> str:
-    if not intent.replace("-", "").isalnum():
-        raise CommandError(f"{intent!r} is no intent's name: those are one DNS label")
-    return f"/intents/{intent}"

@@ -67,16 +67,26 @@ def host_token(
         cli_print.note(f"{name} has a certificate now: it ends when this token is used")
 
 
-def host_revoke(name: HostName, state: State = None, json: Json = False) -> None:
+def host_revoke(
+    name: HostName,
+    *,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Also a host that has never connected, nor got a token."),
+    ] = False,
+    state: State = None,
+    json: Json = False,
+) -> None:
     """Cut a host off, now: its session ends and its certificates are never accepted again.
 
-    Example: nco host revoke h1
+    Example: nco host revoke h1; where credentials of `nco host add` were lost on their way:
+    nco host revoke h9 --unseen
 
     Its customizations stay in its kernel, and what intents ask of it stays asked: `nco host forget`
     takes it out of all intents. A new token (`nco host token`) lets it enrol anew.
     """
     with connected(find_state(state)) as nco:
-        answer = nco.call("POST", f"{host_path(name)}/revoke", RevokedView)
+        answer = nco.call("POST", f"{host_path(name)}/revoke?unseen={unseen}", RevokedView)
     if json:
         cli_print.print_json(answer)
         return

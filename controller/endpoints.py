@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from controller.errors import Invalid
+from controller.errors import Invalid, listed
 from controller.facts import HostFacts
 from controller.intent import Endpoint, Server
 
@@ -51,7 +51,7 @@ def facts_of(hosts: Mapping[str, HostFacts], name: str) -> HostFacts:
     if name not in hosts:
         raise Invalid(
             f"there is no host {name!r}; hosts whose agent has connected: "
-            f"{', '.join(sorted(hosts)) or 'none yet'}"
+            f"{listed(hosts, 'nco host list')}"
         )
     return hosts[name]
 

@@ -21,8 +21,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from controller.audit import Entry, note
 from controller.certificates import CLIENT, Authority, RequestError, pem, requested_key
 from controller.database import Base, Database
-from controller.errors import Conflict, Refusal
-from controller.tokens import void_enrol_tokens
+from controller.errors import Conflict, NotFound, Refusal, listed
+from controller.tokens import has_enrol_token, void_enrol_tokens
 from wire.identity import PeerCertificate
 from wire.messages import Renewed
 
@@ -191,19 +191,30 @@ class Identities:
         self._forget(host, forgotten)
         return certificate
 
-    async def revoke(self, host: str) -> int:
+    async def revoke(self, host: str, *, unseen: bool = False) -> int:
         """Accept no certificate and no token any more that this host has.
 
-        Return how many certificates were known.
+        Return how many certificates were known. Raises NotFound where there never was one, nor a
+        token, but for `unseen`: of credentials that were issued offline only their use is known.
         """
         now = self._clock()
+        heard_of = unseen or host in self._known or host in self._revoked
 
         def change(session: Session) -> None:
+            if not heard_of and not has_enrol_token(session, host):
+                raise self._unknown(host)
             revoke_all(session, host, now)
             void_enrol_tokens(session, host)
 
         await self._database.submit(change)
         return self.revoked(host, now)
+
+    def _unknown(self, host: str) -> NotFound:
+        return NotFound(
+            f"there is no host {host!r}: it has no certificate and no token; hosts: "
+            f"{listed(self._known, 'nco host list')}. Credentials that `nco host add` wrote and "
+            f"nobody has used yet are revoked by `nco host revoke {host} --unseen`"
+        )
 
     def sign(self, host: str, request: bytes) -> x509.Certificate:
         """Return a certificate that nobody knows yet; raises RequestError."""

@@ -19,6 +19,7 @@ from controller.events import Filter
 from controller.monitor import Monitor
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
 from controller.monitor_kinds import Kind
+from controller.names import Names
 from controller.tokens import Role
 
 PING_SECONDS = 15
@@ -31,10 +32,18 @@ Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the 
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, lt=2**63)]
 
 
-def make_router(monitor: Monitor, database: Database, registry: CollectorRegistry) -> APIRouter:
+def make_router(
+    monitor: Monitor, database: Database, registry: CollectorRegistry, names: Names
+) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["monitoring"])
     crowded: dict[int | str, dict[str, Any]] = {409: {"model": ErrorView}}
+    unknown: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView}}
+
+    async def stored_events(wanted: Filter, since: float, limit: int) -> list[EventRecord]:
+        query = monitor_queries.newest_events(wanted, since=since, limit=limit)
+        events = await names.stored(query, host=wanted.host, intent=wanted.intent)
+        return [EventRecord(**asdict(event)) for event in events]
 
     @router.get("/events", responses=crowded, response_class=EventSourceResponse)
     async def events(
@@ -54,7 +63,7 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
         )
         return EventSourceResponse(happening, ping=PING_SECONDS)
 
-    @router.get("/events/log")
+    @router.get("/events/log", responses=unknown)
     async def event_log(
         *,
         request: Request,
@@ -66,17 +75,14 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
     ) -> list[EventRecord]:
         """Return events that are stored, the oldest first."""
         wanted = Filter(_visible(request, kind), intent, host)
-        query = monitor_queries.newest_events(wanted, since=since, limit=limit)
-        return [EventRecord(**asdict(event)) for event in await database.read(query)]
+        return await stored_events(wanted, since, limit)
 
-    @router.get("/intents/{name}/history")
+    @router.get("/intents/{name}/history", responses=unknown)
     async def history(name: str, since: Since = 0.0, limit: Limit = 1000) -> list[EventRecord]:
         """Return what happened to an intent, also one that is gone, the oldest first."""
-        wanted = Filter(frozenset({Kind.INTENT}), name)
-        query = monitor_queries.newest_events(wanted, since=since, limit=limit)
-        return [EventRecord(**asdict(event)) for event in await database.read(query)]
+        return await stored_events(Filter(frozenset({Kind.INTENT}), name), since, limit)
 
-    @router.get("/flows")
+    @router.get("/flows", responses=unknown)
     async def flows(
         *,
         host: Name = None,
@@ -95,15 +101,17 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
             since=since,
             limit=limit,
         )
-        return [FlowView.of(row) for row in await database.read(query)]
+        rows = await names.stored(query, host=host, intent=intent)
+        return [FlowView.of(row) for row in rows]
 
-    @router.get("/counters")
+    @router.get("/counters", responses=unknown)
     async def counters(
         intent: Annotated[str, Query(max_length=64)], since: Since = 0.0, limit: Limit = 1000
     ) -> list[SampleView]:
         """Return samples of what an intent's customizations counted, the oldest first."""
         query = monitor_queries.counters(intent, since=since, limit=limit)
-        return [SampleView.model_validate(row) for row in await database.read(query)]
+        rows = await names.stored(query, intent=intent)
+        return [SampleView.model_validate(row) for row in rows]
 
     @router.get("/alerts")
     async def alerts(cleared: Annotated[int, Query(ge=0, le=10_000)] = 0) -> list[AlertView]:
@@ -112,7 +120,7 @@ def make_router(monitor: Monitor, database: Database, registry: CollectorRegistr
         past = await database.read(monitor_queries.cleared_alerts(cleared)) if cleared else []
         return [AlertView(**asdict(alert)) for alert in (*raised, *past)]
 
-    @router.delete("/alerts/{number}", status_code=204, responses={404: {"model": ErrorView}})
+    @router.delete("/alerts/{number}", status_code=204, responses=unknown)
     async def clear(number: int) -> None:
         """Clear an alert by hand."""
         monitor.alerts.clear_by_hand(number)

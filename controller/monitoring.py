@@ -22,6 +22,7 @@ from controller.monitor_kinds import Kind
 from controller.monitor_network import NetworkView
 from controller.monitor_recorder import Recorder
 from controller.monitor_rest import make_router
+from controller.names import Names
 from controller.orchestrator import Orchestrator
 from controller.phases import Phase
 from controller.retention import keep_pruned
@@ -44,6 +45,7 @@ class Monitoring:
         """Use `Monitoring.begin`, which reads the last event's number."""
         self._database = database
         self._retention = retention
+        self._names = Names(orchestrator.cib, database)
         recorder = Recorder(database)
         self.monitor = Monitor(
             recorder,
@@ -90,7 +92,7 @@ class Monitoring:
 
     def router(self) -> APIRouter:
         """Return the routes that show what is monitored."""
-        return make_router(self.monitor, self._database, self.metrics.registry)
+        return make_router(self.monitor, self._database, self.metrics.registry, self._names)
 
     async def run(self) -> None:
         """Watch and prune until cancelled."""

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from controller.agents import Agents
 from controller.cib import Cib
 from controller.deployer import Deployer, Note
-from controller.errors import Conflict, NotFound, Refusal
+from controller.errors import Conflict, Refusal
 from controller.intent import Intent
 from controller.membership import Membership, current, new_deployment, running
 from controller.model import Deployment, Host, IntentState
+from controller.names import unknown_host, unknown_intent
 from controller.phases import GOING_UP, OVER, Phase
 from controller.plan import Plan, Planned
 from controller.plan_checks import changes
@@ -108,15 +109,10 @@ class Operations:
                 self._deployer.take_down(state, deployment, why)
         self._changed()
 
-    def unknown(self, name: str) -> NotFound:
-        """Return what is said of an intent that is not there."""
-        known = ", ".join(state.name for state in self.cib.intents())
-        return NotFound(f"there is no intent {name!r}; intents: {known or 'none'}")
-
     def _known(self, name: str) -> IntentState:
         state = self.cib.intent(name)
         if state is None or state.phase == Phase.GONE:
-            raise self.unknown(name)
+            raise unknown_intent(self.cib, name)
         return state
 
     def _steady(self, name: str, what: str) -> IntentState:
@@ -303,8 +299,7 @@ class Operations:
     def _host(self, name: str) -> Host:
         host = self.cib.host(name)
         if host is None:
-            known = ", ".join(sorted(self.cib.hosts())) or "none yet"
-            raise NotFound(f"there is no host {name!r}; hosts: {known}")
+            raise unknown_host(self.cib, name)
         return host
 
     # -- members

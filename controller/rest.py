@@ -99,7 +99,7 @@ def make_app(
     app = FastAPI(title="Layer 4.5 NCO", version="1", responses={422: {"model": ErrorView}})
     app.add_middleware(AuditTrail, audit=trust.audit)
     app.add_middleware(BodyLimit, maximum=MAX_BODY)
-    app.include_router(trust_routes(trust))
+    app.include_router(trust_routes(trust, orchestrator.cib))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     views = Views(orchestrator, switches)

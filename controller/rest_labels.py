@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from controller.api import ErrorView
-from controller.errors import Conflict, NotFound
+from controller.errors import Conflict
 from controller.labels import MAX_LABELS, Labels, outdated
+from controller.names import unknown_host
 from controller.orchestrator import Orchestrator
 
 
@@ -18,9 +19,7 @@ def label_routes(orchestrator: Orchestrator) -> APIRouter:
     async def change(name: str, request: Labels) -> list[str]:
         host = orchestrator.cib.host(name)
         if host is None:
-            raise NotFound(
-                f"there is no host {name!r}: a host is known once its agent has connected"
-            )
+            raise unknown_host(orchestrator.cib, name)
         gone = outdated(set(host.labels), request)
         if len(set(host.labels) - gone | set(request.put)) > MAX_LABELS:
             raise Conflict(f"a host has at most {MAX_LABELS} labels: drop some")

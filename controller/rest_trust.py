@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from controller.api import ErrorView
 from controller.api_trust import (
     AuditPage,
     AuditView,
@@ -19,6 +20,8 @@ from controller.api_trust import (
     TokenView,
 )
 from controller.challenger import Outcome
+from controller.cib import Cib
+from controller.names import check_either
 from controller.tokens import ApiToken, Role
 from controller.trust import Trust
 
@@ -27,9 +30,13 @@ MAX_ENTRIES = 10_000
 HostPath = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
-def trust_routes(trust: Trust) -> APIRouter:
+Unseen = Annotated[bool, Query(description="Also a host of which the NCO has never heard.")]
+
+
+def trust_routes(trust: Trust, cib: Cib) -> APIRouter:
     """Return the routes; `controller.access` has who may use them."""
     routes = APIRouter()
+    unknown: dict[int | str, dict[str, object]] = {404: {"model": ErrorView}}
 
     @routes.post("/hosts/{name}/token", status_code=201)
     async def enrol_token(name: HostPath, asked: EnrolTokenRequest) -> EnrolTokenView:
@@ -41,9 +48,9 @@ def trust_routes(trust: Trust) -> APIRouter:
             replaces=trust.identities.expires(name) is not None,
         )
 
-    @routes.post("/hosts/{name}/revoke")
-    async def revoke_host(name: HostPath) -> RevokedView:
-        certificates, connected = await trust.revoke_host(name)
+    @routes.post("/hosts/{name}/revoke", responses=unknown)
+    async def revoke_host(name: HostPath, unseen: Unseen = False) -> RevokedView:
+        certificates, connected = await trust.revoke_host(name, unseen=unseen)
         return RevokedView(host=name, certificates=certificates, connected=connected)
 
     @routes.get("/tokens")
@@ -60,8 +67,9 @@ def trust_routes(trust: Trust) -> APIRouter:
     async def revoke_token(name: str) -> None:
         await trust.tokens.revoke(name)
 
-    @routes.post("/challenges")
+    @routes.post("/challenges", responses=unknown)
     async def challenge(asked: ChallengeRequest) -> list[ChallengeView]:
+        check_either(cib, asked.name)
         return [_challenged(outcome) for outcome in await trust.challenges.demand(asked.name)]
 
     @routes.get("/audit")

@@ -94,6 +94,12 @@ def void_enrol_tokens(session: Session, host: str) -> None:
     session.execute(delete(EnrolTokenRow).where(EnrolTokenRow.host == host))
 
 
+def has_enrol_token(session: Session, host: str) -> bool:
+    """Whether a token was made for a host, and not revoked."""
+    query = select(EnrolTokenRow.host).where(EnrolTokenRow.host == host).limit(1)
+    return session.scalar(query) is not None
+
+
 def redeem(session: Session, secret: bytes, host: str, key: bytes, now: float) -> None:
     """Use a host's token for this public key; raises EnrolmentRefused."""
     row = check(session, secret, host, key, now)

@@ -152,9 +152,12 @@ class Trust:
         address, _ = split_endpoint(self._config.control)
         return await self.enrolment.token(host, valid, (address, self.enrol_port))
 
-    async def revoke_host(self, host: str) -> tuple[int, bool]:
-        """Cut a host off; return how many certificates it had, and whether it was connected."""
-        certificates = await self.identities.revoke(host)
+    async def revoke_host(self, host: str, *, unseen: bool = False) -> tuple[int, bool]:
+        """Cut a host off; return how many certificates it had, and whether it was connected.
+
+        Raises NotFound where it was never heard of, but for `unseen`.
+        """
+        certificates = await self.identities.revoke(host, unseen=unseen)
         connected = bool(
             self._cut(
                 host, f"host {host!r} was revoked: `nco host token {host}` lets it enrol anew"

@@ -17,6 +17,7 @@ from controller.api import (
 )
 from controller.errors import Refusal
 from controller.model import Deployment, Host, IntentState
+from controller.names import unknown_intent
 from controller.orchestrator import Orchestrator
 from controller.phases import DEPLOYED, OVER, HostNow, Phase, wanted
 from controller.plan import Planned
@@ -56,7 +57,7 @@ class Views:
         """
         row = self._orchestrator.cib.intent(name)
         if row is None:
-            raise self._orchestrator.unknown(name)
+            raise unknown_intent(self._orchestrator.cib, name)
         return self._intent(row, hosts=hosts)
 
     def _host(self, row: Host) -> HostView:

@@ -12,11 +12,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from controller.cib import Cib
 from controller.errors import Refusal
 from controller.events import BEHIND, LISTENERS
 from controller.metrics import MonitorCollector, NcoMetrics
 from controller.monitor_kinds import Kind
 from controller.monitor_rest import make_router
+from controller.names import Names
 from controller.rest import RestServer, _refused
 from tests.unit.monitor_kit import PATIENCE, World, world
 from wire import http_connection
@@ -30,9 +32,10 @@ async def served(folder: Path) -> AsyncIterator[tuple[World, Path]]:
     async with world(folder) as there:
         metrics = NcoMetrics()
         metrics.read_from(MonitorCollector(there.monitor, there.database))
+        names = Names(Cib(), there.database)
         app = FastAPI()
         app.add_exception_handler(Refusal, _refused)
-        app.include_router(make_router(there.monitor, there.database, metrics.registry))
+        app.include_router(make_router(there.monitor, there.database, metrics.registry, names))
         path = folder / "rest.sock"
         server = asyncio.create_task(RestServer(app).run(path))
         await until(path.exists)
@@ -98,6 +101,31 @@ def test_readers_are_limited_and_their_places_come_free(tmp_path: Path) -> None:
                     writer.close()
                 await until(lambda: there.events.listeners == 0)
                 assert (await http.get("/metrics", timeout=PATIENCE)).status_code == 200
+
+    asyncio.run(play())
+
+
+def test_a_name_that_nobody_has_or_had_is_refused(tmp_path: Path) -> None:
+    unknown = {
+        "/flows?host=none": "there is no host 'none'",
+        "/flows?intent=none": "there is no intent 'none'",
+        "/counters?intent=none": "there is no intent 'none'",
+        "/events/log?host=none": "there is no host 'none'",
+        "/intents/none/history": "there is no intent 'none'",
+    }
+
+    async def play() -> None:
+        async with served(tmp_path) as (there, path):
+            there.events.add(Kind.INTENT, "gone", intent="old", host="h9")
+            transport = httpx.AsyncHTTPTransport(uds=str(path))
+            async with httpx.AsyncClient(transport=transport, base_url="http://nco") as http:
+                assert await there.recorder.written(PATIENCE)
+                for query, words in unknown.items():
+                    answer = await http.get(query, timeout=PATIENCE)
+                    assert answer.status_code == 404
+                    assert words in answer.json()["detail"]
+                for query in ("/flows?host=h9&intent=old", "/counters?intent=old"):
+                    assert (await http.get(query, timeout=PATIENCE)).json() == []
 
     asyncio.run(play())
 

@@ -187,6 +187,25 @@ def test_failures_end_with_exit_code_1(service: Service, agents: dict[str, Agent
     eventually(lambda: service.get("/intents") == [], "the intent is gone")
 
 
+def test_names_that_nobody_has_are_refused_with_those_that_there_are(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    right("apply", *TAG, state=service.state)
+    there = "hosts: dns, h1, mb"
+    for command, words in (
+        ("challenge none", f"no host and no intent 'none'; {there}; intents: tag"),
+        ("flows --host none", f"no host 'none'; {there}"),
+        ("flows --intent none", "no intent 'none'; intents: tag"),
+        ("counters none", "no intent 'none'; intents: tag"),
+        ("history none", "no intent 'none'; intents: tag"),
+        ("events --host none", f"no host 'none'; {there}"),
+        ("host revoke none", f"no host 'none': it has no certificate and no token; {there}"),
+        ("host forget none", f"no host 'none'; {there}"),
+        ("host label none a=b", f"no host 'none'; {there}"),
+    ):
+        assert words in wrong(*command.split(), state=service.state)
+
+
 def test_a_mirror_that_nobody_installs_is_an_error(
     service: Service, agents: dict[str, Agent]
 ) -> None:

@@ -54,7 +54,10 @@ def gone(network: Network) -> None:
 def test_what_runs_is_proven_for_a_host_and_for_an_intent(network: Network) -> None:
     assert challenge(network, "h1") == {"h1": "passed"}
     assert challenge(network, "tag") == {"h1": "passed", "dns": "passed"}
-    assert challenge(network, "nobody") == {}
+    with network.service.client() as client:
+        answer = client.post("/challenges", json={"name": "nobody"})
+    assert answer.status_code == 404
+    assert "hosts: dns, h1; intents: tag" in answer.json()["detail"]
 
 
 def test_other_code_is_found_and_revoked_on_both_ends(network: Network) -> None:

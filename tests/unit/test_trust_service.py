@@ -155,12 +155,23 @@ def test_a_certificate_that_was_issued_offline_is_revoked_with_its_host(service:
     assert "was revoked" in greet(service, offline, "epsilon")["reason"]
 
 
+def test_a_host_that_nobody_ever_heard_of_is_not_revoked_by_mistake(
+    service: Service, tmp_path: Path
+) -> None:
+    offline = credentials(service.state, "kappa")
+    answer = call(service, "POST", "/hosts/kappa/revoke")
+    assert answer.status_code == 404
+    assert "nco host revoke kappa --unseen" in answer.json()["detail"]
+    assert greet(service, offline, "kappa")["type"] == "welcome"
+    assert call(service, "POST", "/hosts/kappa/revoke").status_code == 200
+
+
 def test_revocation_survives_the_service(tmp_path: Path) -> None:
     with running(make_state(tmp_path)) as service:
         unseen, seen = credentials(service.state, "h1"), credentials(service.state, "h2")
         assert greet(service, seen, "h2")["type"] == "welcome"
         for host in ("h1", "h2"):
-            call(service, "POST", f"/hosts/{host}/revoke").raise_for_status()
+            call(service, "POST", f"/hosts/{host}/revoke?unseen=true").raise_for_status()
         service.restart_after_kill()
         assert "was revoked" in greet(service, unseen, "h1")["reason"]
         assert "was revoked" in greet(service, seen, "h2")["reason"]
@@ -320,7 +331,7 @@ def test_callers_by_tls_do_what_their_role_allows(service: Service) -> None:
         ("DELETE", "/intents/none"): (403, 404, 404),
         ("GET", "/audit"): (403, 403, 200),
         ("GET", "/tokens"): (403, 403, 200),
-        ("POST", "/hosts/theta/revoke"): (403, 403, 200),
+        ("POST", "/hosts/theta/revoke"): (403, 403, 404),
     }
     for (method, path), codes in expected.items():
         for (role, secret), code in zip(secrets.items(), codes, strict=True):
