@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+import pytest
 from pyroute2 import netns
 
 from host_agent.bpf_tap import BpfTap
@@ -45,6 +46,21 @@ PR_SET_NAME, PR_GET_NAME = 15, 16
 SOL_PACKET, PACKET_AUXDATA, CSUM_NOT_READY = 263, 8, 1 << 3
 TIMEOUT = 5.0
 """Seconds within which a datagram on a veth pair is there, or a test has failed."""
+
+QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
+"""A DNS query for the address of www."""
+
+one_wire = pytest.mark.parametrize("wire", [True], indirect=True, ids=[""])
+"""With transmit checksum offload alone, where it makes no difference."""
+each_module = pytest.mark.parametrize("module", ["dns_app_tag", "dns_compress"])
+
+
+def tag(process: str) -> bytes:
+    """Return what dns_app_tag puts in front of the queries of a process."""
+    return b"XTAG" + process.encode().ljust(16, b"\0")
+
+
+TAG_DIG = tag("dig")
 
 
 def run(*command: str) -> str:

@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 
 from host_agent import libbpf
 from tests import pcap
-from tests.system.bpf.kit import PORT, Frame, Host, Wire, inside
+from tests.system.bpf.kit import PORT, QUERY, TAG_DIG, Frame, Host, Wire, inside, one_wire
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.parametrize("wire", [True], indirect=True, ids=[""]),
-]
+pytestmark = [pytest.mark.system, one_wire]
 
 SYS_BPF, BPF_PROG_TEST_RUN = 321, 10
 CHECKSUM_COMPLETE = 1 << 2
@@ -27,8 +24,6 @@ CHECKSUM_COMPLETE = 1 << 2
 TC_ACT_UNSPEC = 0xFFFFFFFF
 IP, UDP = 14, 34
 DONE, CHANGE = 0, 1
-DIG = b"XTAG" + b"dig".ljust(16, b"\0")
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
 
 
 class TestRun(ctypes.Structure):
@@ -142,7 +137,7 @@ SPOILT = {
 def test_what_is_no_whole_datagram_of_ours_is_left_alone(wire: Wire, fault: str) -> None:
     receive(wire, "dns_app_tag")
     offset, value = SPOILT[fault]
-    frame = bytearray(to_server(DIG + QUERY))
+    frame = bytearray(to_server(TAG_DIG + QUERY))
     frame[offset : offset + len(value)] = value
     assert arrive(wire.server, bytes(frame)) == (TC_ACT_UNSPEC, bytes(frame))
 
@@ -150,7 +145,7 @@ def test_what_is_no_whole_datagram_of_ours_is_left_alone(wire: Wire, fault: str)
 def test_any_frame(wire: Wire) -> None:
     """Whatever arrives, it is untouched, or the tag alone is gone from it."""
     receive(wire, "dns_app_tag")
-    whole = to_server(DIG + QUERY)
+    whole = to_server(TAG_DIG + QUERY)
 
     @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
     @given(

@@ -13,13 +13,16 @@ from host_agent import bpf_tap
 from host_agent.bpf_tap import BpfTap
 from tests.system.bpf.kit import (
     PORT,
+    QUERY,
     SERVER,
+    TAG_DIG,
     TIMEOUT,
     Host,
     Wire,
     Wiretap,
     inside,
     named,
+    one_wire,
     run,
     unique,
     veth_pair,
@@ -27,11 +30,6 @@ from tests.system.bpf.kit import (
 from wire.artifact import Artifact
 
 pytestmark = pytest.mark.system
-
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
-TAG_DIG = b"XTAG" + b"dig".ljust(16, b"\0")
-
-one_wire = pytest.mark.parametrize("wire", [True], indirect=True, ids=[""])
 
 
 @one_wire

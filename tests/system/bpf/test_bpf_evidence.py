@@ -6,12 +6,12 @@ import pytest
 
 from host_agent.bpf_tap import BpfTap
 from host_agent.tap import TapError
-from tests.system.bpf.kit import Wire, inside
+from tests.system.bpf.kit import Wire, inside, one_wire
 
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize("wire", [True], indirect=True, ids=[""])
+@one_wire
 def test_programs_of_one_module_have_its_tags_and_no_others(wire: Wire) -> None:
     client = wire.client
     one, same, other = (

@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from host_agent.bpf_tap import BpfTap
-from tests.system.bpf.kit import CLIENT, PORT, SERVER, Wire, inside, named
+from tests.system.bpf.kit import CLIENT, PORT, QUERY, SERVER, TAG_DIG, Wire, inside, named, one_wire
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.parametrize("wire", [True], indirect=True, ids=[""]),
-]
-
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
-TAG_DIG = b"XTAG" + b"dig".ljust(16, b"\0")
+pytestmark = [pytest.mark.system, one_wire]
 
 
 def test_flow_is_told_whole(wire: Wire) -> None:

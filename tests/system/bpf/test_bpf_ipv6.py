@@ -12,22 +12,21 @@ from tests.system.bpf.kit import (
     CLIENT6,
     MAPPED,
     PORT,
+    QUERY,
     SERVER,
     SERVER6,
+    TAG_DIG,
     Wire,
+    each_module,
     messages_of,
     named,
+    one_wire,
 )
 from tests.vectors import to_receive, to_send
 
 pytestmark = pytest.mark.system
 
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
-TAG_DIG = b"XTAG" + b"dig".ljust(16, b"\0")
 IPV6_HOPOPTS, UDP_SEGMENT = 54, 103
-
-one_wire = pytest.mark.parametrize("wire", [True], indirect=True, ids=[""])
-each_module = pytest.mark.parametrize("module", ["dns_app_tag", "dns_compress"])
 
 
 @each_module

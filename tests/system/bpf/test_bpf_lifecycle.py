@@ -18,13 +18,16 @@ from host_agent.tap import TapError
 from tests.system.bpf.kit import (
     CLIENT,
     PORT,
+    QUERY,
     ROOT,
     SERVER,
+    TAG_DIG,
     Host,
     Wire,
     build_module,
     inside,
     named,
+    one_wire,
     run,
     unique,
     veth_pair,
@@ -32,11 +35,6 @@ from tests.system.bpf.kit import (
 from wire.artifact import Artifact
 
 pytestmark = pytest.mark.system
-
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
-TAG_DIG = b"XTAG" + b"dig".ljust(16, b"\0")
-
-one_wire = pytest.mark.parametrize("wire", [True], indirect=True, ids=[""])
 
 
 CLSACT = "qdisc clsact ffff: parent ffff:fff1"

@@ -8,16 +8,22 @@ import struct
 
 import pytest
 
-from tests.system.bpf.kit import CLIENT, PORT, SERVER, Wire, messages_of, named
+from tests.system.bpf.kit import (
+    CLIENT,
+    PORT,
+    QUERY,
+    SERVER,
+    TAG_DIG,
+    Wire,
+    each_module,
+    messages_of,
+    named,
+)
 from tests.vectors import to_receive, to_send
 
 pytestmark = pytest.mark.system
 
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
-TAG_DIG = b"XTAG" + b"dig".ljust(16, b"\0")
 SO_NO_CHECK, UDP_SEGMENT = 11, 103
-
-each_module = pytest.mark.parametrize("module", ["dns_app_tag", "dns_compress"])
 
 
 @each_module

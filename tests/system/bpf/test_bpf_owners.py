@@ -15,14 +15,10 @@ from pathlib import Path
 import pytest
 
 from host_agent import bpf_tap
-from tests.system.bpf.kit import PORT, ROOT, SERVER, TIMEOUT, Wire, inside, named
+from tests.system.bpf.kit import PORT, QUERY, ROOT, SERVER, TIMEOUT, Wire, inside, named, one_wire
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.parametrize("wire", [True], indirect=True, ids=[""]),
-]
+pytestmark = [pytest.mark.system, one_wire]
 
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
 
 HEIR = """
 import ctypes, os, socket, sys

@@ -18,29 +18,23 @@ from tests import pcap
 from tests.system.bpf.kit import (
     CLIENT,
     PORT,
+    QUERY,
     SERVER,
+    TAG_DIG,
     TIMEOUT,
     Frame,
     Wire,
     inside,
     messages_of,
     named,
+    one_wire,
     run,
 )
 
 pytestmark = pytest.mark.system
 
-QUERY = bytes.fromhex("1a2b 0120 0001 0000 0000 0000 03777777 00 0001 0001")
 
-
-def tag(process: str) -> bytes:
-    return b"XTAG" + process.encode().ljust(16, b"\0")
-
-
-TAG_DIG = tag("dig")
-
-
-@pytest.mark.parametrize("wire", [True], indirect=True, ids=[""])
+@one_wire
 @pytest.mark.parametrize(
     ("match", "tagged"),
     [
