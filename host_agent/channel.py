@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import ssl
@@ -313,6 +314,6 @@ EXPLANATIONS: tuple[tuple[type[Exception], Callable[[Any], str]], ...] = (
     (ConnectionRefusedError, lambda _: "nothing listens there (is the NCO service running?)"),
     (ConnectionError, lambda _: "the connection broke"),
     (TimeoutError, lambda _: "the NCO does not answer"),
-    (OSError, lambda error: error.strerror or str(error)),
+    (OSError, lambda error: os.strerror(error.errno) if error.errno else str(error)),
 )
 """The first that fits; particular kinds stand before the general ones they belong to."""

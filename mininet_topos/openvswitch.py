@@ -6,7 +6,9 @@ By hand: `python -m mininet_topos.openvswitch COMMAND...` runs a command with Op
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -14,17 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mininet_topos.processes import doing, end, has_ended
 from mininet_topos.two_site import kernel_datapath
 
 log = logging.getLogger(__name__)
 
 RUN = Path("/var/run/openvswitch")
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+START_SECONDS = 60.0
+LEAVE_SECONDS = 10.0
+"""How long a daemon may take to leave when it is asked to, before it gets a signal."""
 
 LOCK = "\0l45-testbed"
 
@@ -46,40 +50,50 @@ def ensure_running() -> Iterator[None]:
     """Have `ovsdb-server` and `ovs-vswitchd` at their usual places while the context lasts.
 
     What runs already is used and left running. What had to be started has an empty database of
-    its own, and is stopped at the end. Raises OpenVSwitchError where it cannot be started.
+    its own, and is stopped at the end. Raises OpenVSwitchError where it cannot be started, or where
+    what runs serves another network namespace.
     """
     with contextlib.ExitStack() as stack:
-        if not _answers(DATABASE):
+        if not _runs(DATABASE):
             stack.enter_context(_run_folder())
             database = stack.enter_context(_new_database())
             remote = f"--remote=punix:{RUN / 'db.sock'}"
             stack.enter_context(_daemon(DATABASE, [str(database), remote]))
             _command(["ovs-vsctl", "--no-wait", "init"])
-        if not _answers(SWITCH):
+        if not _runs(SWITCH):
             stack.enter_context(_daemon(SWITCH, [f"unix:{RUN / 'db.sock'}"]))
         yield
 
 
 @contextlib.contextmanager
 def alone(seconds: float = 0.0) -> Iterator[None]:
-    """Be the only one on this machine with a network of ours: bridges have fixed names.
+    """Be the only one on this machine with a network of ours.
 
-    Waits up to `seconds` for another one to end; raises OpenVSwitchError where it does not. The
-    name of an abstract socket is the lock: it leaves no file, whatever ends this process.
+    Waits up to `seconds` for another one to end; raises OpenVSwitchError where it does not. There
+    are two locks, and no file is left of them, whatever ends this process. Bridges have fixed names
+    in a network namespace: so has an abstract socket. Daemons have fixed places in the file system,
+    which another network namespace can share: so has the folder above them.
     """
     deadline = time.monotonic() + seconds
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
-        while True:
-            try:
-                lock.bind(LOCK)
-                break
-            except OSError as error:
-                if time.monotonic() >= deadline:
-                    raise OpenVSwitchError(
-                        "another demo, lab or test has its network here: wait for its end"
-                    ) from error
-                time.sleep(0.2)
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        _lock(lambda: name.bind(LOCK), deadline)
+        folder = os.open(RUN.parent, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, folder)
+        _lock(lambda: fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
         yield
+
+
+def _lock(take: Callable[[], None], deadline: float) -> None:
+    while True:
+        try:
+            return take()
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise OpenVSwitchError(
+                    "another demo, lab or test has its network here: wait for its end"
+                ) from error
+            time.sleep(0.2)
 
 
 def _answers(daemon: str) -> bool:
@@ -88,6 +102,26 @@ def _answers(daemon: str) -> bool:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError as error:
         raise OpenVSwitchError(f"{error}; install the package openvswitch-switch") from error
+
+
+def _runs(daemon: str) -> bool:
+    """Whether a daemon runs; raises OpenVSwitchError where it does so in another namespace.
+
+    Its socket is a file, and answers in all network namespaces that share the file system.
+    """
+    if not _answers(daemon):
+        return False
+    try:
+        pid = int((RUN / f"{daemon}.pid").read_text(encoding="ascii"))
+        is_here = Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net")
+    except (OSError, ValueError):
+        return True  # not for us to see
+    if not is_here:
+        raise OpenVSwitchError(
+            f"{daemon} (process {pid}) runs in another network namespace: wait for its end, or "
+            f"mount a tmpfs of your own on {RUN.parent.resolve()}"
+        )
+    return True
 
 
 @contextlib.contextmanager
@@ -141,17 +175,18 @@ def _stop(name: str, process: subprocess.Popen[bytes]) -> None:
     """End a daemon; `ovs-vswitchd` is asked to take its kernel datapaths away first."""
     if process.poll() is None:
         arguments = ["exit", "--cleanup"] if name == SWITCH else ["exit"]
-        subprocess.run(
+        asked = subprocess.run(
             ["ovs-appctl", "--timeout=5", f"--target={name}", *arguments],
             capture_output=True,
+            text=True,
             check=False,
         )
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        log.warning("killed daemon=%s pid=%d reason=did-not-exit", name, process.pid)
-        process.kill()
-        process.wait()
+        if not has_ended(process, 0 if asked.returncode else LEAVE_SECONDS):
+            log.warning(
+                "daemon=%s pid=%d does not leave when asked (%s): %s",
+                *(name, process.pid, doing(process.pid), asked.stderr.strip() or "it said yes"),
+            )
+    end(name, process)
 
 
 def _command(command: list[str]) -> None:

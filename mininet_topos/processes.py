@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-STOP_SECONDS = 5.0
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
 """How long a process may take to leave after SIGTERM before it is killed."""
+
+KILL_SECONDS = 10.0
+"""How long the kernel may take to end a process that was killed."""
+
+WAIT_SECONDS = 60.0
+"""After which something does not come any more, however busy the machine is."""
 
 
 class TestbedError(RuntimeError):
@@ -38,18 +46,12 @@ class Process:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self) -> None:
-        """End it: SIGTERM, then SIGKILL if it does not leave."""
-        if self.running:
-            self.popen.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(STOP_SECONDS)
-        self.kill()
+        """End it; raises TestbedError, see `end`."""
+        end(self.name, self.popen)
 
     def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        if self.running:
-            self.popen.kill()
-        self.popen.wait()
+        """End it at once; raises TestbedError, see `kill`."""
+        kill(self.name, self.popen)
 
 
 class Processes:
@@ -77,13 +79,69 @@ class Processes:
         return process
 
     def stop(self) -> None:
-        """End all, the last started first."""
+        """End all, the last started first; raises TestbedError once the others are stopped too."""
+        faults = []
         while self._running:
-            self._running.pop().stop()
+            try:
+                self._running.pop().stop()
+            except TestbedError as error:
+                faults.append(str(error))
+        if faults:
+            raise TestbedError("; ".join(faults))
+
+
+def end(name: str, child: subprocess.Popen[bytes]) -> None:
+    """End a child: SIGTERM, then SIGKILL where it does not leave in time; the log says so.
+
+    Raises TestbedError where that is in vain.
+    """
+    if child.poll() is None:
+        child.terminate()
+    if not has_ended(child, STOP_SECONDS):
+        log.warning(
+            "process=%s pid=%d is still there %.0f s after SIGTERM (%s), and is killed",
+            *(name, child.pid, STOP_SECONDS, doing(child.pid)),
+        )
+        kill(name, child)
+
+
+def kill(name: str, child: subprocess.Popen[bytes]) -> None:
+    """End a child at once (SIGKILL); raises TestbedError where the kernel does not do it."""
+    if child.poll() is None:
+        child.kill()
+    if not has_ended(child, KILL_SECONDS):
+        raise TestbedError(
+            f"{name} (process {child.pid}) is still there {KILL_SECONDS:.0f} s after SIGKILL "
+            f"({doing(child.pid)}): what it used cannot be taken away"
+        )
+
+
+def has_ended(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether a child has ended, or does so within some seconds."""
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def doing(pid: int) -> str:
+    """Return what a process is about, as the kernel says it: its state, and what it waits for."""
+    folder = Path("/proc") / str(pid)
+    try:
+        status = (folder / "status").read_text(encoding="utf-8", errors="replace")
+        waits = (folder / "wchan").read_text(encoding="ascii")
+    except OSError as error:
+        return f"unknown: {error.strerror}"
+    state = next(line for line in status.splitlines() if line.startswith("State:"))
+    return f"{' '.join(state.split())}, wchan {waits}"
 
 
 def wait_until(
-    condition: Callable[[], bool], what: str, seconds: float = 20.0, process: Process | None = None
+    condition: Callable[[], bool],
+    what: str,
+    seconds: float = WAIT_SECONDS,
+    process: Process | None = None,
 ) -> None:
     """Wait for `condition`; raise TestbedError where it does not come true in time.
 

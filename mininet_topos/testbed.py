@@ -261,15 +261,18 @@ class Testbed:
         self.agents[host] = process
         return process
 
-    def wait_for_agents(self, hosts: Sequence[str] | None = None, seconds: float = 30) -> None:
+    def wait_for_agents(self, hosts: Sequence[str] | None = None) -> None:
         """Wait until the NCO reports these hosts (all, by default) as connected."""
         wanted = set(self.hosts if hosts is None else hosts)
         try:
-            wait_until(lambda: wanted <= self.connected(), "all agents are connected", seconds)
+            wait_until(lambda: wanted <= self.connected(), "all agents are connected")
         except TestbedError as error:
             missing = sorted(wanted - self.connected())
             logs = "\n".join(f"{host}: {self.agents[host].tail(5)}" for host in missing)
-            raise TestbedError(f"{error}; missing: {', '.join(missing)}\n{logs}") from error
+            raise TestbedError(
+                f"{error}; missing: {', '.join(missing)}; "
+                f"switches that are connected: {self.rest('status')['switches']}\n{logs}"
+            ) from error
 
     def connected(self) -> set[str]:
         """Names of the hosts whose agents are connected to the NCO."""

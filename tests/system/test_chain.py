@@ -155,9 +155,7 @@ def test_an_entry_deleted_by_hand_comes_back(testbed: Testbed, applied: str) -> 
     wait_until(lambda: _mirror_state(testbed) == "installed", "the mirror is installed")
     delete = ["ovs-ofctl", "-O", "OpenFlow13", "del-flows", "s1", "table=0,udp"]
     subprocess.run(delete, check=True)
-    wait_until(
-        lambda: "tp_dst=53" in testbed.flows("s1"), "the mirror entry is there again", seconds=15
-    )
+    wait_until(lambda: "tp_dst=53" in testbed.flows("s1"), "the mirror entry is there again")
 
 
 def test_revoked_intent_leaves_plain_dns(testbed: Testbed, applied: str) -> None:

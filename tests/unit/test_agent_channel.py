@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import shutil
 import socket
 import ssl
@@ -303,7 +304,11 @@ def test_a_server_without_tls_is_explained(
         (socket.gaierror(-2, "Name or service not known"), "the NCO's name cannot be resolved"),
         (TimeoutError(), "the NCO does not answer"),
         (ConnectionResetError(), "the connection broke"),
-        (OSError(101, "Network is unreachable"), "Network is unreachable"),
+        (
+            OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 4545)"),
+            "No route to host",
+        ),
+        (OSError("no such thing"), "no such thing"),
     ],
 )
 def test_other_failures_are_explained(error: Exception, words: str) -> None:
