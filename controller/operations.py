@@ -6,30 +6,27 @@ is committed, which `Orchestrator.saved` waits for.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Mapping
 
 from controller.agents import Agents
 from controller.cib import Cib
 from controller.deployer import Deployer, Note
-from controller.errors import Conflict, Refusal
+from controller.errors import Conflict
+from controller.following import Following
 from controller.intent import Intent
-from controller.membership import Membership, current, new_deployment, running
+from controller.membership import current, new_deployment, running
 from controller.model import Deployment, Host, IntentState
 from controller.names import unknown_host, unknown_intent
 from controller.phases import GOING_UP, OVER, Phase
-from controller.plan import Plan, Planned
-from controller.plan_checks import changes
-from controller.planner import Planner, as_before, carried, remaining
+from controller.plan import Plan
+from controller.planner import Planner, carried
 from controller.rotation import in_transition, rotating
-
-log = logging.getLogger(__name__)
 
 FORGOTTEN = "it was forgotten"
 
 
-class Operations:
+class Operations(Following):
     """See the module's text; the base of the orchestrator, which adds agents and time."""
 
     def __init__(
@@ -43,22 +40,12 @@ class Operations:
         wall: Callable[[], float],
         new_uid: Callable[[], uuid.UUID],
     ) -> None:
-        self.cib = cib
-        self.planner = planner
+        super().__init__(cib, deployer, planner, new_uid)
         self._agents = agents
-        self._deployer = deployer
-        self._membership = Membership(cib, deployer)
         self._note = note
         self._wall = wall
-        self._new_uid = new_uid
-        self._follow: set[str] = set()
-        """Intents whose members are to be looked at again."""
         self._unproven: dict[tuple[str, str], str] = {}
         """Customizations, by host, that failed a challenge, until that is committed."""
-        self._follow_all()
-
-    def _changed(self) -> None:
-        """Have what was changed settled; the orchestrator says how."""
 
     # -- intents
 
@@ -301,101 +288,6 @@ class Operations:
         if host is None:
             raise unknown_host(self.cib, name)
         return host
-
-    # -- members
-
-    def policy_changed(self) -> None:
-        """Note that the network's policy may let other hosts take part."""
-        self._follow_all()
-        self._changed()
-
-    def _follow_all(self) -> None:
-        """Have all members looked at: of a service that ended nobody knows what it had seen."""
-        self._follow.update(state.name for state in self.cib.intents())
-
-    def _members_may_have_changed(self) -> None:
-        for state in self.cib.intents():
-            ends = (*state.intent.clients, *state.intent.servers)
-            if any(end.host is None for end in ends):
-                self._follow.add(state.name)
-
-    def _may_join(self, host: str) -> None:
-        """Note that a host is back, which those intents may mean that do without who is away."""
-        for state in self.cib.intents():
-            if not any(host in one.items for one in state.deployments):
-                self._follow.add(state.name)
-
-    def follow(self, state: IntentState) -> None:
-        """Let an intent's members be those that it means now, as far as that can be done now."""
-        self._follow.discard(state.name)
-        up = [one for one in state.deployments if not one.goes_down]
-        if state.revoked or not up:
-            return
-        left = remaining(state.intent, state)
-        if not left.clients or not left.servers:
-            self._give_up(state, up)
-            return
-        for succession in sorted({one.succession for one in up}):
-            try:
-                self._follow_one(state, succession)
-            except Refusal as refusal:
-                log.warning("intent=%s its members cannot be looked at: %s", state.name, refusal)
-
-    def _give_up(self, state: IntentState, up: list[Deployment]) -> None:
-        state.error = state.error or "no host is left on one of its sides"
-        self.cib.note_intent(state)
-        for deployment in up:
-            deployment.error = state.error
-            self._deployer.take_down(state, deployment, state.error)
-
-    def _follow_one(self, state: IntentState, succession: int) -> None:
-        up = running(state, succession)
-        like, uid = up[0], self._new_uid()
-        plan = self.planner.plan_again(state, carried(state, like), uid)
-        plan = as_before(plan, like)
-        change = changes([item for one in up for item in one.planned()], plan)
-        removed = {item.id for item in change.removed}
-        gone = {item.host for item in change.removed}
-        for skipped in plan.skipped:
-            if skipped.host in gone:
-                state.left_out[skipped.host] = skipped.reason
-                state.error = f"host {skipped.host} is left out: {skipped.reason}"
-                self.cib.note_intent(state)
-        for deployment in up:
-            here = {item.id for item in deployment.planned()} & removed
-            if here:
-                uid_left = self._new_uid()
-                self._membership.leave(state, deployment, here, "no longer meant", uid_left)
-        if succession == current(state):
-            self._let_in(state, like, change.added, uid)
-            if state.mirrors != list(plan.mirrors):
-                state.mirrors = list(plan.mirrors)
-                self._deployer.steered = True
-                self.cib.note_intent(state)
-
-    def _let_in(
-        self, state: IntentState, like: Deployment, added: tuple[Planned, ...], uid: uuid.UUID
-    ) -> None:
-        """Let new customizations go up, those of hosts that still have older ones later."""
-        leaving = {
-            host
-            for one in state.deployments
-            if one.goes_down and one.phase not in OVER
-            for host in one.items
-        }
-        if added and (
-            in_transition(state) or not state.active or leaving & {i.host for i in added}
-        ):
-            self._follow.add(state.name)
-            return
-        refused = self.planner.without_room(state, added)
-        if refused:
-            state.left_out.update(refused)
-            state.error = next(iter(refused.values()))
-            self.cib.note_intent(state)
-            self._follow.add(state.name)
-        elif added:
-            self._membership.join(state, added, like, uid)
 
 
 def _parameters(state: IntentState, now: Deployment, module: str) -> Mapping[str, int]:
