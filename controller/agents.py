@@ -102,7 +102,7 @@ class Agents:
         agent, known = self._agents.get(host), self._cib.host(host)
         generation = known.generation if known else 0
         if agent is None:
-            return HostNow(generation=generation)
+            return HostNow(generation=generation, unseen=host not in self._left)
         return HostNow(True, generation, agent.report, agent.statuses)
 
     def waiting(self, state: IntentState) -> dict[str, str]:

@@ -7,11 +7,12 @@ what its host has, however many hosts there are.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from controller.cib import Cib
+from controller.confirmations import Confirmations
+from controller.fingerprints import fingerprint
 from controller.model import Deployment, Host, IntentState
 from controller.phases import (
     ARRIVED,
@@ -30,7 +31,6 @@ from controller.phases import (
     wanted,
 )
 from controller.rotation import held_back, slots, superseded
-from wire.frames import encode
 from wire.messages import Customization
 
 NAMED = 64
@@ -81,6 +81,7 @@ class Deployer:
         self._since: dict[str, float] = {}
         """When deployments entered their phases; counted anew by a service that was restarted."""
         self._draining: dict[str, Deployment] = {}
+        self._confirmations = Confirmations()
 
     def look_at_all(self) -> None:
         """Look at everything: the CIB was loaded."""
@@ -92,6 +93,8 @@ class Deployer:
         for state in self._cib.intents():
             for deployment in state.deployments:
                 self._moved[deployment.uid] = deployment
+                if deployment.phase not in ONWARD:
+                    self._confirmations.begin_untold(deployment.uid, deployment.items)
                 if deployment.phase == Phase.DRAIN:
                     self._draining[deployment.uid] = deployment
 
@@ -119,6 +122,7 @@ class Deployer:
     def vanish(self, state: IntentState, deployment: Deployment) -> None:
         """Take a deployment out that has no hosts any more."""
         self._draining.pop(deployment.uid, None)
+        self._confirmations.forget(deployment.uid)
         self.steered = True
         if state.deployments != [deployment]:
             self._cib.drop_deployment(state, deployment)
@@ -178,6 +182,7 @@ class Deployer:
         self._since[deployment.uid] = self._clock()
         self._faults.pop(deployment.uid, None)
         self._draining.pop(deployment.uid, None)
+        self._confirmations.forget(deployment.uid)
         if phase == Phase.DRAIN:
             self._draining[deployment.uid] = deployment
         if phase == Phase.ACTIVE:
@@ -262,15 +267,17 @@ class Deployer:
         if phase in (Phase.BUILDING, Phase.DRAIN) or phase in OVER:
             return False
         missing = obstacle(items, phase, now)
-        if (missing is None) == (host not in deployment.unconfirmed):
-            return False
-        if missing is not None:
+        did, does = host not in deployment.unconfirmed, missing is None
+        if does and not did:
+            deployment.unconfirmed.discard(host)
+            if not deployment.unconfirmed:
+                self._moved[deployment.uid] = deployment
+        elif not does:
             deployment.unconfirmed.add(host)
-            return self._tell(deployment, f"no longer confirmed: {missing}", host)
-        deployment.unconfirmed.discard(host)
-        if not deployment.unconfirmed:
-            self._moved[deployment.uid] = deployment
-        return self._tell(deployment, "confirmed", host)
+        if not self._confirmations.is_news(deployment.uid, host, now, was=did, is_=does):
+            return False
+        text = "confirmed" if does else f"no longer confirmed: {missing}"
+        return self._tell(deployment, text, host)
 
     def _tell(self, deployment: Deployment, text: str, host: str) -> bool:
         """Note it of a host, or return True where all are told of together."""
@@ -377,21 +384,3 @@ class Deployer:
             self._cib.note_number(host)
             self.numbered.add(host.name)
             self._heard.add(host.name)
-
-
-def fingerprint(customizations: Collection[Customization]) -> str:
-    """Return a digest of a desired state: of what tells two of them apart.
-
-    What else a customization says (its match, its key) never changes while it has its id.
-    """
-    return fingerprint_of(
-        [
-            (c.id, c.digest, c.priority, c.receive, c.send, c.active, c.deprecated)
-            for c in customizations
-        ]
-    )
-
-
-def fingerprint_of(content: object) -> str:
-    """Return a digest of plain values."""
-    return hashlib.sha256(encode(content)).hexdigest()

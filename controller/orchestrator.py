@@ -24,8 +24,9 @@ from controller.agents import Agent, Agents, Link
 from controller.artifacts import ArtifactStore
 from controller.building import Building, BuildOrder
 from controller.cib import Cib, Content
-from controller.deployer import Deployer, fingerprint_of
+from controller.deployer import Deployer
 from controller.errors import Refusal, Unavailable
+from controller.fingerprints import fingerprint_of
 from controller.history import History
 from controller.intent import Rotation
 from controller.model import Deployment, Host, IntentState

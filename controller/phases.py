@@ -162,6 +162,8 @@ class HostNow:
     """The last of this connection."""
     statuses: Mapping[str, Status] = field(default_factory=dict)
     """Those of the report, by customization."""
+    unseen: bool = False
+    """Its agent has not been connected since the service began."""
 
     @property
     def answered(self) -> bool:

@@ -149,6 +149,39 @@ def test_history_tells_who_confirmed_and_who_was_lost(world: World) -> None:
     assert times == sorted(set(times)), "each event has its own, later time"
 
 
+def test_history_says_nothing_of_what_is_merely_sent_again(world: World) -> None:
+    world.nco.apply(INTENTS["two"])
+    world.run_down()
+    told = world.nco.history.of("two")
+    number = world.hosts["dns"].generation
+    world.nco.apply(INTENTS["one"])
+    world.run_down()
+    assert world.hosts["dns"].generation > number, "it was sent what it has of 'two' again"
+    assert world.nco.history.of("two") == told
+    world.kill()
+    world.run_down()
+    assert world.nco.history.of("two") == [], "a new service begins with all hosts away"
+
+
+def test_history_tells_of_a_host_that_refuses_what_it_is_sent_again(world: World) -> None:
+    world.nco.apply(INTENTS["two"])
+    world.run_down()
+    told = world.nco.history.of("two")
+    host = world.hosts["dns"]
+    host.applied = {}  # the host was rebooted, and cannot have it any more
+    world.nco.prioritize("two", 50)
+    world.settle()
+    world.answer("dns", refuse=True)
+    world.settle()
+    lost = [(e.host, e.text) for e in world.nco.history.of("two")[len(told) :]]
+    assert lost[0] == (None, "priority 50")
+    assert lost[1][0] == "dns"
+    assert lost[1][1].startswith("no longer confirmed: it refuses generation")
+    world.now += 1000
+    world.run_down()
+    assert [(e.host, e.text) for e in world.nco.history.of("two")][-1] == ("dns", "confirmed")
+
+
 def test_one_silent_host_keeps_everyone_from_sending(world: World) -> None:
     world.nco.apply(INTENTS["one"])
     world.build()
