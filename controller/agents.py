@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,6 +64,10 @@ class Agents:
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(self._agents.values())
+
+    def hosts(self) -> Set[str]:
+        """Return the hosts whose agents are connected."""
+        return self._agents.keys()
 
     def of(self, host: str) -> Agent | None:
         """Return the agent of a host, if it is connected."""

@@ -20,6 +20,10 @@ class ChallengeSource:
         self._policy = policy
         self._every = every
 
+    def asks(self) -> bool:
+        """Whether intents, policy or settings want anything challenged again and again."""
+        return any(self._intervals().values())
+
     def subjects(self) -> Iterator[Subject]:
         """Yield what connected hosts should have."""
         every = self._intervals()

@@ -56,9 +56,12 @@ class Verdict(StrEnum):
     """Nothing came within the window."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Subject:
-    """A customization that a connected host should have."""
+    """A customization that a connected host should have.
+
+    Never changed; not frozen, as one for each host is made at a look, and that costs thrice.
+    """
 
     host: str
     customization: str
@@ -141,6 +144,13 @@ class Challenger:
         self._of_host: dict[str, list[tuple[str, str]]] = {}
         self._evaded: dict[tuple[str, str], int] = {}
         """Questions in a row that ended with the connection."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something was asked, or is to be, or a host has gone away too often."""
+        return any(
+            state.asked is not None or state.due is not None for state in self._states.values()
+        ) or any(times >= EVADED for times in self._evaded.values())
 
     def look(
         self, subjects: Iterable[Subject], now: float

@@ -30,6 +30,10 @@ LOOK_SECONDS = 1.0
 SHORTEST = 0.05
 """Seconds between two looks at least, whatever is due."""
 
+LOOK_SHARE = 10.0
+"""How many times longer than a look the pause after it is: with very many hosts it takes a while,
+and something is always due."""
+
 MARGIN = 2 * LOOK_SECONDS
 """Added to the window where somebody waits for a verdict."""
 
@@ -50,6 +54,9 @@ class EvidenceRow(Base):
 
 class Source(Protocol):
     """Who knows what hosts should have, and takes away what they cannot prove."""
+
+    def asks(self) -> bool:
+        """Whether anything is to be challenged without an operator's asking."""
 
     def subjects(self) -> Iterable[Subject]:
         """Return what can be challenged now."""
@@ -117,14 +124,16 @@ class Challenges:
     async def run(self) -> None:
         """Ask and judge until cancelled."""
         while True:
+            began = time.monotonic()
             try:
-                self._look()
+                if self._source.asks() or self._challenger.is_busy:
+                    self._look()
             except Exception:  # of one host's, must not end all others' service
                 log.exception("challenges could not be looked at")
-            due = self._challenger.next_look(time.monotonic())
+            due, took = self._challenger.next_look(time.monotonic()), time.monotonic() - began
             pause = LOOK_SECONDS if due is None else min(due, LOOK_SECONDS)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(pause, SHORTEST))
+                await asyncio.wait_for(self._wake.wait(), max(pause, SHORTEST, LOOK_SHARE * took))
             self._wake.clear()
 
     def answered(self, host: str, answer: ChallengeAnswer) -> None:

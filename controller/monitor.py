@@ -39,11 +39,8 @@ class Network(Protocol):
     def intent_of(self, host: str, customization: str) -> str | None:
         """Return the intent of a customization on a host."""
 
-    def customized(self) -> Collection[str]:
-        """Return the hosts that should have customizations."""
-
-    def connected(self, host: str) -> bool:
-        """Whether a host's agent is connected."""
+    def missing(self) -> Collection[str]:
+        """Return the hosts that should have customizations and whose agents are away."""
 
     def impossible_mirrors(self) -> Mapping[str, str]:
         """Return, by intent, why the switches cannot mirror its traffic."""
@@ -166,7 +163,7 @@ class Monitor:
             self.counters.sample()
 
     def _look_for_lost_hosts(self, now: float) -> None:
-        away = {h for h in self._network.customized() if not self._network.connected(h)}
+        away = self._network.missing()
         self._away = {host: self._away.get(host, self._since(host, now)) for host in away}
         lost = {
             host: f"{host} is away, with customizations on it"

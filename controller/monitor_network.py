@@ -23,18 +23,14 @@ class NetworkView:
         """Return the intent of a customization on a host."""
         return self._orchestrator.intent_of(host, customization)
 
-    def customized(self) -> Collection[str]:
-        """Return the hosts that should have customizations."""
+    def missing(self) -> Collection[str]:
+        """Return the hosts that should have customizations and whose agents are away."""
         hosts = self._orchestrator.cib.hosts()
         return [
             name
-            for name, host in hosts.items()
-            if any(deployment.phase not in OVER for deployment in host.deployments.values())
+            for name in hosts.keys() - self._orchestrator.connected_hosts()
+            if any(one.phase not in OVER for one in hosts[name].deployments.values())
         ]
-
-    def connected(self, host: str) -> bool:
-        """Whether a host's agent is connected."""
-        return self._orchestrator.now(host).connected
 
     def impossible_mirrors(self) -> Mapping[str, str]:
         """Return, by intent, why the switches cannot mirror its traffic."""

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -172,6 +172,10 @@ class Orchestrator(Building):
     def now(self, host: str) -> HostNow:
         """Return what is known of a host at this moment."""
         return self._agents.now(host)
+
+    def connected_hosts(self) -> Set[str]:
+        """Return the hosts whose agents are connected."""
+        return self._agents.hosts()
 
     def waiting(self, state: IntentState) -> dict[str, str]:
         """Return the hosts that an intent waits for, each with the reason."""

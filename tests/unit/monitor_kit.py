@@ -39,11 +39,8 @@ class Network:
     def intent_of(self, _host: str, customization: str) -> str | None:
         return {"a": "tag", "b": "compress"}.get(customization[0])
 
-    def customized(self) -> set[str]:
-        return self.wanted
-
-    def connected(self, host: str) -> bool:
-        return host not in self.away
+    def missing(self) -> set[str]:
+        return self.wanted & self.away
 
     def impossible_mirrors(self) -> dict[str, str]:
         return self.mirrors

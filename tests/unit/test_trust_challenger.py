@@ -269,3 +269,19 @@ def test_any_bytes_have_a_build_id_or_none(code: bytes) -> None:
 def test_a_header_that_promises_too_much_is_no_file(count: int) -> None:
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01", *[0] * 5, 64, *[0] * 5, count, 0)
     assert build_id(header) is None
+
+
+def test_looks_are_needed_only_while_something_was_or_will_be_asked() -> None:
+    one, quiet = challenger(), replace(BPF, every=None)
+    one.look([quiet], 0.0)
+    assert not one.is_busy
+    one.demand(0.0, lambda _: True)
+    assert one.is_busy
+    one.look([quiet], 0.0)
+    assert one.is_busy
+    one.look([quiet], WINDOW)
+    assert not one.is_busy
+    one.look([BPF], WINDOW)
+    assert one.is_busy
+    one.look([], WINDOW)
+    assert not one.is_busy
