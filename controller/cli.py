@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from controller import (
     ca,
+    cli_deploy,
     cli_labels,
     cli_monitor,
     cli_operations,
@@ -21,7 +22,7 @@ from controller import (
     durations,
 )
 from controller.cli_client import CommandError, connected, use_server
-from controller.cli_intents import Follower, IntentOptions, read_intent
+from controller.cli_options import Json, State
 from controller.config import (
     KERNEL_TAP,
     ConfigError,
@@ -31,7 +32,6 @@ from controller.config import (
 )
 from controller.errors import Refusal
 from controller.modules import ModuleLibrary
-from controller.phases import Phase
 from wire import command_line
 from wire.identity import CONTROL_PORT
 from wire.manifest import explain
@@ -61,6 +61,10 @@ app = typer.Typer(
 )
 host_app = typer.Typer(no_args_is_help=True, help="Hosts and their credentials.")
 module_app = typer.Typer(no_args_is_help=True, help="Modules that intents can use.")
+app.command("apply")(cli_deploy.apply)
+app.command("plan")(cli_deploy.plan)
+app.command("show")(cli_deploy.show)
+app.command("revoke")(cli_deploy.revoke)
 app.add_typer(host_app, name="host")
 app.add_typer(module_app, name="module")
 app.add_typer(cli_trust.token_app, name="token")
@@ -94,44 +98,6 @@ def where(
 ) -> None:
     """Say which NCO the commands are for."""
     use_server(server, token_file, server_ca)
-
-
-State = Annotated[
-    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
-What = Annotated[
-    str, typer.Argument(metavar="MODULE|FILE.toml", help="A module, or a file with an intent.")
-]
-Name = Annotated[str | None, typer.Option("--name", help="The intent's name, one DNS label.")]
-Clients = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--client",
-        metavar="HOST[:PROCESS]",
-        help="Who asks; a host, a label (site=B) or a prefix (10.1.0.0/16). May be repeated.",
-    ),
-]
-Servers = Annotated[
-    list[str] | None,
-    typer.Option("--server", metavar="HOST[:PROCESS]", help="Who answers, likewise."),
-]
-Port = Annotated[
-    int | None,
-    typer.Option("--port", min=1, max=65535, help="The servers' port; default: the module's."),
-]
-Mirror = Annotated[
-    str | None,
-    typer.Option("--mirror", metavar="HOST", help="A middlebox that gets a copy of the traffic."),
-]
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option("--param", metavar="NAME=NUMBER", help="A parameter of the module."),
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once.")]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait.")
-]
 
 
 @app.command()
@@ -224,120 +190,6 @@ def module_list(state: State = None, json: Json = False) -> None:
 
 
 @app.command()
-def apply(
-    what: What,
-    *,
-    name: Name = None,
-    client: Clients = None,
-    server: Servers = None,
-    port: Port = None,
-    mirror: Mirror = None,
-    param: Parameters = None,
-    no_wait: NoWait = False,
-    timeout: Timeout = 60.0,
-    state: State = None,
-) -> None:
-    r"""Deploy an intent, and show how it converges.
-
-    Example: nco apply dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq --mirror mb
-
-    Example: nco apply tag-dns.toml, with the same in a file:
-
-      name = "tag-dns"
-      module = "dns_app_tag"
-      \[\[client]]
-      host = "h1"
-      process = "dig"
-      \[\[server]]
-      host = "dns"
-      process = "dnsmasq"
-      \[middlebox]
-      host = "mb"
-
-    First every host learns to receive; once all have confirmed, sending is switched on.
-    Applying the same again changes nothing.
-
-    The exit code is 1 when the intent is refused, when it fails (then nothing of it is left
-    anywhere), and when it is not active in time.
-    """
-    intent = read_intent(
-        what,
-        _options(name=name, client=client, server=server, port=port, mirror=mirror, param=param),
-    )
-    with connected(find_state(state)) as nco:
-        follower = Follower(nco, intent.name, timeout)
-        answer = nco.apply(intent)
-        if no_wait:
-            cli_print.line(f"{intent.name} is in phase {answer.phase}")
-        else:
-            follower.until_active()
-
-
-@app.command()
-def plan(
-    what: What,
-    *,
-    name: Name = None,
-    client: Clients = None,
-    server: Servers = None,
-    port: Port = None,
-    mirror: Mirror = None,
-    param: Parameters = None,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Show what `nco apply` with the same arguments would do, without doing it.
-
-    Example: nco plan dns_app_tag --name tag-dns --client h1:dig --server dns:dnsmasq
-    """
-    intent = read_intent(
-        what,
-        _options(name=name, client=client, server=server, port=port, mirror=mirror, param=param),
-    )
-    with connected(find_state(state)) as nco:
-        answer = nco.plan(intent)
-    cli_print.print_json(answer) if json else cli_print.print_plan(answer)
-
-
-@app.command()
-def show(
-    name: Annotated[str | None, typer.Argument(help="One intent; left out: all.")] = None,
-    state: State = None,
-    json: Json = False,
-) -> None:
-    """Show intents: phase, hosts, customizations as wanted and as they are, counters, mirrors.
-
-    Example: nco show tag-dns
-    """
-    with connected(find_state(state)) as nco:
-        if name is None:
-            answers = nco.intents()
-            cli_print.print_json(answers) if json else cli_print.print_intents(answers)
-            return
-        answer = nco.intent(name)
-    if answer.phase == Phase.GONE:
-        raise CommandError(f"intent {name!r} is gone: it was revoked")
-    cli_print.print_json(answer) if json else cli_print.print_intent(answer)
-
-
-@app.command()
-def revoke(
-    name: str, no_wait: NoWait = False, timeout: Timeout = 60.0, state: State = None
-) -> None:
-    """Take an intent away: sending off, drained, receiving off, removed.
-
-    Example: nco revoke tag-dns
-    """
-    with connected(find_state(state)) as nco:
-        follower = Follower(nco, name, timeout)
-        answer = nco.revoke(name)
-        if no_wait:
-            cli_print.line(f"{name} is in phase {answer.phase}")
-        else:
-            follower.until_gone()
-
-
-@app.command()
 def dissector(
     module: str,
     out: Annotated[
@@ -360,18 +212,6 @@ def dissector(
     else:
         out.write_text(text, encoding="utf-8")
         cli_print.line(f"{out} is written; use it as `wireshark -X lua_script:{out}`")
-
-
-def _options(
-    *,
-    name: str | None,
-    client: list[str] | None,
-    server: list[str] | None,
-    port: int | None,
-    mirror: str | None,
-    param: list[str] | None,
-) -> IntentOptions:
-    return IntentOptions(name, client or [], server or [], port, mirror, param or [])
 
 
 def main() -> None:

@@ -49,10 +49,12 @@ def follow(
     *,
     say: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
+    listens: Callable[[], None] = lambda: None,
 ) -> Iterator[EventRecord]:
     """Yield events without end, after `last` where it is given; `say` tells of interruptions.
 
-    Raises Unreachable where the service was never there.
+    `listens` is called each time that the service has begun to tell. Raises Unreachable where the
+    service was never there.
     """
     was_there = False
     while True:
@@ -62,6 +64,7 @@ def follow(
                 if not was_there and last is None:
                     last = int(time.time() * 1e6)
                 was_there = True
+                listens()
                 for sent in parse(lines):
                     if sent.name == LOST:
                         break
@@ -69,6 +72,7 @@ def follow(
                     if event is not None:
                         last = event.id
                         yield event
+            sleep(RETRY_SECONDS)  # whoever cut it off may do so again
         except Unreachable:
             if not was_there:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,21 +9,19 @@ from pydantic import ValidationError
 
 from controller import cli_print
 from controller.cli_client import CommandError, connected, host_path
+from controller.cli_options import HostName, State
 from controller.config import find_state
 from controller.labels import Labels
 from wire.manifest import explain
 
 
 def host_label(
-    name: Annotated[str, typer.Argument(metavar="HOST", help="The host's name.")],
+    name: HostName,
     labels: Annotated[
         list[str],
         typer.Argument(metavar="NAME=VALUE|NAME-...", help="NAME- takes the label away."),
     ],
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", help="State folder.", metavar="DIR", show_default=False),
-    ] = None,
+    state: State = None,
 ) -> None:
     """Give a host labels, by which intents and the policy can mean it.
 

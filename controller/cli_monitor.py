@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -12,6 +11,7 @@ import typer
 from controller import cli_events, durations
 from controller import cli_monitor_print as show
 from controller.cli_client import CommandError, connected, intent_path
+from controller.cli_options import Json, State
 from controller.cli_print import line, print_json
 from controller.config import find_state
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
@@ -19,10 +19,6 @@ from controller.monitor_kinds import Kind
 
 app = typer.Typer()
 
-State = Annotated[
-    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
 Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Only these; may be repeated.")]
 Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
 ForIntent = Annotated[str | None, typer.Option("--intent", metavar="NAME", help="Only of this.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,30 +13,23 @@ from controller.api import IntentView
 from controller.api_operations import Admit, Priority, Rotate, Switch
 from controller.cli_client import (
     WITHOUT_HOSTS,
-    CommandError,
-    NcoClient,
     connected,
     host_path,
     intent_path,
 )
-from controller.cli_intents import POLL, parameter
+from controller.cli_follow import following
+from controller.cli_intents import parameter
+from controller.cli_options import HostName, IntentName, NoWait, State, Timeout
 from controller.config import find_state
-from controller.phases import Phase
 
 app = typer.Typer()
 
-State = Annotated[
-    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
-]
-Name = Annotated[str, typer.Argument(help="The intent's name.")]
 Off = Annotated[bool, typer.Option("--off", help="Take it back.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the hosts.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the hosts.")]
 
 
 @app.command()
 def rotate(
-    name: Name,
+    name: IntentName,
     module: Annotated[
         str | None, typer.Option("--module", help="What takes its place; default: the same.")
     ] = None,
@@ -60,52 +52,26 @@ def rotate(
 
     Example: nco rotate tag-dns --module dns_compress
     """
-    with connected(find_state(state)) as nco:
-        if cancel:
+    if cancel:
+        with connected(find_state(state)) as nco:
             nco.call("DELETE", f"{intent_path(name)}/rotation", IntentView)
-            cli_print.line(f"the rotation of {name} is taken back")
-            return
-        body = Rotate(
-            module=module, parameters=dict(parameter(text, "--set") for text in values or [])
-        )
+        cli_print.line(f"the rotation of {name} is taken back")
+        return
+    body = Rotate(module=module, parameters=dict(parameter(text, "--set") for text in values or []))
+    how = (
+        f"the rotation goes on: `nco watch {name}` follows it, "
+        f"`nco rotate {name} --cancel` takes it back"
+    )
+    with following(state, name, timeout, how) as (nco, follower):
         begun = nco.call("POST", f"{intent_path(name)}/rotate{WITHOUT_HOSTS}", IntentView, body)
-        number = max(deployment.number for deployment in begun.deployments)
         if no_wait:
             cli_print.line(f"the rotation of {name} has begun")
         else:
-            _follow_rotation(nco, name, number, timeout)
-
-
-def _follow_rotation(nco: NcoClient, name: str, number: int, timeout: float) -> None:
-    """Print what happens until one deployment is left; raises CommandError where it is another."""
-    began, printed = time.time(), time.time()
-    deadline = time.monotonic() + timeout
-    while True:
-        view = nco.intent(name, hosts=False)
-        for event in view.history:
-            if event.at > printed:
-                printed = event.at
-                if not (event.host and event.phase == Phase.ACTIVE):  # confirms each change anew
-                    cli_print.line(cli_print.event_text(event, began))
-        if not any(one.kind == "rotation" and one.number == number for one in view.deployments):
-            raise CommandError(
-                f"{view.error or 'the rotation was taken back'}; {name} is as before"
-            )
-        if all(one.phase == Phase.ACTIVE or one.kind == "left" for one in view.deployments):
-            cli_print.line(f"{name} has {view.module}", "green")
-            return
-        if time.monotonic() >= deadline:
-            waits = "; ".join(f"{host}: {why}" for host, why in view.waiting.items())
-            raise CommandError(
-                f"{name} is still being rotated after {timeout:g} s, waiting for "
-                f"{waits or 'nobody'}; it goes on by itself: `nco show {name}` shows how far it "
-                f"is, `nco rotate {name} --cancel` takes it back"
-            )
-        time.sleep(POLL)
+            follower.until_rotated(max(one.number for one in begun.deployments))
 
 
 @app.command()
-def deprecate(name: Name, *, off: Off = False, state: State = None) -> None:
+def deprecate(name: IntentName, *, off: Off = False, state: State = None) -> None:
     """Have new sockets do without an intent; those that have it keep it.
 
     Example: nco deprecate tag-dns; to take it back: nco deprecate tag-dns --off
@@ -115,7 +81,7 @@ def deprecate(name: Name, *, off: Off = False, state: State = None) -> None:
 
 
 @app.command()
-def deactivate(name: Name, state: State = None) -> None:
+def deactivate(name: IntentName, state: State = None) -> None:
     """Have an intent stay attached and be passed over: senders stop before receivers.
 
     Example: nco deactivate tag-dns
@@ -125,7 +91,7 @@ def deactivate(name: Name, state: State = None) -> None:
 
 
 @app.command()
-def activate(name: Name, state: State = None) -> None:
+def activate(name: IntentName, state: State = None) -> None:
     """Have an intent act again that was deactivated: receivers begin before senders.
 
     Example: nco activate tag-dns
@@ -136,7 +102,7 @@ def activate(name: Name, state: State = None) -> None:
 
 @app.command()
 def priority(
-    name: Name,
+    name: IntentName,
     number: Annotated[int, typer.Argument(metavar="N", min=0, max=65535, help="Lowest first.")],
     state: State = None,
 ) -> None:
@@ -150,7 +116,7 @@ def priority(
 
 @app.command()
 def admit(
-    name: Name,
+    name: IntentName,
     host: Annotated[str, typer.Argument(help="A host that the intent leaves out.")],
     state: State = None,
 ) -> None:
@@ -162,9 +128,7 @@ def admit(
     cli_print.line(f"{name} lets {host} in again")
 
 
-def host_forget(
-    name: Annotated[str, typer.Argument(help="The host's name.")], state: State = None
-) -> None:
+def host_forget(name: HostName, state: State = None) -> None:
     """Take a host that never returns out of everything; its agent must not be connected.
 
     Example: nco host forget h1

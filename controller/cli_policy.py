@@ -9,15 +9,12 @@ import typer
 
 from controller import cli_print
 from controller.cli_client import connected
+from controller.cli_options import State
 from controller.config import find_state
 from controller.intent import read_toml
 from controller.policy import Policy
 
 app = typer.Typer(no_args_is_help=True, help="The policy of the network, which no intent weakens.")
-
-State = Annotated[
-    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
-]
 
 
 @app.command()

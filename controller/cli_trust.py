@@ -27,16 +27,13 @@ from controller.api_trust import (
     TokenView,
 )
 from controller.cli_client import CommandError, connected, host_path
+from controller.cli_follow import going_on
+from controller.cli_options import HostName, Json, State
 from controller.config import find_state
 
 CHALLENGE_SECONDS = 3700.0
 """A window may be as long as an hour."""
 
-State = Annotated[
-    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
-HostName = Annotated[str, typer.Argument(help="The host's name: one DNS label.")]
 
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of those who call the REST API by TLS.")
 
@@ -155,7 +152,8 @@ def challenge(
 
     The exit code is 1 where a proof failed (what failed is revoked, on both ends) or none came.
     """
-    with connected(find_state(state), CHALLENGE_SECONDS) as nco:
+    how = "the NCO goes on asking, and acts on what it hears; `nco audit` has what failed"
+    with going_on(how), connected(find_state(state), CHALLENGE_SECONDS) as nco:
         asked = ChallengeRequest(name=name)
         answer = nco.call("POST", "/challenges", list[ChallengeView], asked)
     rows = [(c.host, c.intent, c.module, c.verdict, c.strength, c.text) for c in answer]

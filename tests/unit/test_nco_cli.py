@@ -131,6 +131,20 @@ def test_apply_show_revoke(service: Service, agents: dict[str, Agent]) -> None:
     assert "no intent 'tag'" in wrong("revoke", "tag", state=state)
 
 
+def test_options_say_priority_and_what_to_do_where_no_tap_fits(
+    service: Service, agents: dict[str, Agent]
+) -> None:
+    said = json.loads(right("plan", *TAG, "--json", state=service.state))
+    right("apply", *TAG, "--priority", "7", "--no-tap", "skip", "--no-wait", state=service.state)
+    spec = service.get("/intents/tag")["spec"]
+    assert said["name"] == spec["name"]
+    assert (spec["priority"], spec["no_tap"]) == (7, "skip")
+    told = nco("apply", *TAG, "--no-tap", "ignore", state=service.state)
+    assert told.returncode == 2
+    assert "'ignore' is not one of 'refuse', 'skip'" in told.stderr
+    assert "exists and asks for something else" in wrong("apply", *TAG, state=service.state)
+
+
 def test_an_intent_from_a_file(service: Service, agents: dict[str, Agent], tmp_path: Path) -> None:
     file = tmp_path / "tag.toml"
     file.write_text(
