@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -33,13 +33,41 @@ from wire.messages import Challenge, Heartbeat, Hello, Renewed, dump
 REQUEST = signing_request(new_key(), "kappa")
 
 
+T = TypeVar("T")
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    state = make_state(tmp_path_factory.mktemp("trust"))
+    with trusted(tmp_path_factory.mktemp("trust"), 'rest = "127.0.0.1:0"\n') as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One whose certificates live 4 s, and 4 more by grace."""
+    settings = "certificate_lifetime = 4\ncertificate_grace = 4\n"
+    with trusted(tmp_path_factory.mktemp("hasty"), settings) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def trusted(folder: Path, settings: str) -> Iterator[Service]:
+    state = make_state(folder)
     with state.config.open("a") as file:
-        file.write('rest = "127.0.0.1:0"\ncertificate_lifetime = 4\ncertificate_grace = 4\n')
+        file.write(settings)
     with running(state) as service:
         yield service
+
+
+def in_time(call: Callable[[], T]) -> T:
+    """Call again where the NCO has not renewed its certificate of 4 s in time, for want of CPU."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except (ssl.SSLCertVerificationError, EnrolmentError):
+            if time.monotonic() > deadline:
+                raise
 
 
 def call(service: Service, method: str, path: str, **arguments: Any) -> httpx.Response:  # noqa: ANN401
@@ -226,12 +254,12 @@ def serial(who: Credentials) -> int:
 
 
 def test_a_certificate_is_renewed_again_and_again_and_the_session_goes_on(
-    service: Service, tmp_path: Path
+    hasty: Service, tmp_path: Path
 ) -> None:
-    """Certificates live 4 s, and 4 more by grace: the fourth one outlives the first."""
-    who = enrolled(service, "zeta", tmp_path)
+    """The fourth certificate outlives the grace of the first."""
+    who = in_time(lambda: enrolled(hasty, "zeta", tmp_path))
     keys, serials = {who.key.read_bytes()}, {serial(who)}
-    host = Host(service, who, "zeta")
+    host = Host(hasty, who, "zeta")
 
     def renewed() -> bool:
         keys.add(who.key.read_bytes())
@@ -241,15 +269,19 @@ def test_a_certificate_is_renewed_again_and_again_and_the_session_goes_on(
     asyncio.run(host.run(renewed))
     assert len(keys) == 4, "each certificate is for a new key"
     assert host.sessions == 1
-    assert greet(service, who, "zeta")["type"] == "welcome"
+    assert in_time(lambda: greet(hasty, who, "zeta"))["type"] == "welcome"
 
 
 def test_a_host_whose_certificate_expired_is_let_in_for_a_while_then_not(
-    service: Service, tmp_path: Path
+    hasty: Service, tmp_path: Path
 ) -> None:
-    who = enrolled(service, "eta", tmp_path)
-    eventually(lambda: greet(service, who, "eta")["type"] == "refused", "the grace is over")
-    assert "has expired" in greet(service, who, "eta")["reason"]
+    who = in_time(lambda: enrolled(hasty, "eta", tmp_path))
+
+    def greeted() -> dict[str, Any]:
+        return in_time(lambda: greet(hasty, who, "eta"))
+
+    eventually(lambda: greeted()["type"] == "refused", "the grace is over")
+    assert "has expired" in greeted()["reason"]
 
 
 def test_after_a_long_absence_both_ends_renew_what_has_expired(tmp_path: Path) -> None:
@@ -272,13 +304,13 @@ def expired(credentials: Credentials) -> bool:
     return certificate.expires < time.time()
 
 
-def test_the_services_own_certificate_is_renewed_while_it_runs(service: Service) -> None:
-    own = service.state.credentials
+def test_the_services_own_certificate_is_renewed_while_it_runs(hasty: Service) -> None:
+    own = hasty.state.credentials
     before = serial(own)
     eventually(lambda: serial(own) != before, "a new certificate")
 
     def shown() -> int:
-        pem = ssl.get_server_certificate(("127.0.0.1", service.get("/status")["enrol_port"]))
+        pem = ssl.get_server_certificate(("127.0.0.1", hasty.get("/status")["enrol_port"]))
         certificate = PeerCertificate.read(pem.encode())
         assert certificate is not None
         return certificate.serial
