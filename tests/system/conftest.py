@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mininet_topos.testbed import Testbed
-from tests.system.traces import snapshot
+from tests.system.traces import Traces
 
 LOG_LINES = 25
-FREEING_SECONDS = 10
-"""The kernel frees BPF programs and namespaces some time after their last user has gone."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def machine_as_found() -> Iterator[None]:
+def machine_as_found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail at the end of the run if anything that the tests made is still there."""
-    before = snapshot()
+    traces = Traces(tmp_path_factory.getbasetemp())
     yield
-    deadline = time.monotonic() + FREEING_SECONDS
-    while (left := snapshot() - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    left = traces.left()
     assert not left, "left behind:\n" + "\n".join(sorted(left))
 
 

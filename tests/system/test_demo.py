@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.traces import snapshot
+from tests.system.traces import Traces
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing() -> Iterator[None]:
-    before = snapshot()
+def leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    traces = Traces(tmp_path_factory.getbasetemp())
     yield
-    assert snapshot() == before
+    assert traces.left() == set()
 
 
 def start(output: Path, path: str | None = None) -> subprocess.Popen[str]:

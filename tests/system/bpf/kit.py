@@ -68,7 +68,8 @@ def run(*command: str) -> str:
 
 
 def unique(prefix: str) -> str:
-    return f"{prefix}{os.getpid() % 100000}"
+    """Return a name of this process alone; `tests.system.traces` reads whose it is."""
+    return f"{prefix}-{os.getpid()}"
 
 
 def build_all(folder: Path) -> None:
@@ -197,7 +198,7 @@ def _is_udp(frame: bytes) -> bool:
 @contextmanager
 def veth_pair(prefix: str, *, offload: bool) -> Iterator[tuple[str, str]]:
     """Make two namespaces with an interface `eth0` each, joined; yield their names."""
-    client, server = f"{prefix}c", f"{prefix}s"
+    client, server = f"{prefix}-c", f"{prefix}-s"
     with ExitStack() as cleanup:
         for namespace in (client, server):
             run("ip", "netns", "add", namespace)

@@ -23,7 +23,7 @@ SEED = 5
 @pytest.fixture(scope="module")
 def programs() -> Iterator[Path]:
     """Give a folder that users who are not root can enter, with the prober in it."""
-    with tempfile.TemporaryDirectory(prefix="l45-match-", dir="/run") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{unique('l45-match')}-", dir="/run") as folder:
         prober = Path(folder) / "match-prober"
         source = ROOT / "tests/vm/programs/match_prober.c"
         flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-pthread"]
