@@ -194,12 +194,13 @@ class Cib:
 
     def add_deployment(self, state: IntentState, deployment: Deployment) -> None:
         """Add a deployment to an intent and to its hosts."""
+        epoch = _epoch(deployment)
+        is_new = epoch == self.next_epoch(deployment.module) if epoch else False
         state.deployments.append(deployment)
         for name in deployment.items:
             self._content.hosts[name].deployments[deployment.uid] = deployment
         self._changes.made[deployment.uid] = deployment
-        epoch = _epoch(deployment)
-        if epoch and deployment.kind in ("first", "rotation"):
+        if epoch and is_new:
             self._content.epochs[deployment.module] = epoch
             self._changes.epochs[deployment.module] = epoch
 
@@ -262,6 +263,8 @@ class Cib:
             self._changes.items.pop(item.id, None)
             if deployment.uid not in self._changes.made:
                 self._changes.dropped_items.add(item.id)
+        if deployment.unbuilt:
+            deployment.unbuilt &= {item.platform for item in deployment.planned()}
         return taken
 
     # -- artifacts

@@ -27,6 +27,7 @@ from controller.phases import (
     alike,
     checked,
     fault,
+    is_asked,
     obstacle,
     wanted,
 )
@@ -121,7 +122,8 @@ class Deployer:
 
     def vanish(self, state: IntentState, deployment: Deployment) -> None:
         """Take a deployment out that has no hosts any more."""
-        self._draining.pop(deployment.uid, None)
+        for kept in (self._draining, self._moved, self._since):
+            kept.pop(deployment.uid, None)
         self._confirmations.forget(deployment.uid)
         self.steered = True
         if state.deployments != [deployment]:
@@ -189,7 +191,7 @@ class Deployer:
             deployment.proven = True
             deployment.unconfirmed.clear()  # `send` asked the same of everybody
         else:
-            deployment.unconfirmed = set(deployment.items)
+            deployment.ask()
             self._heard.update(deployment.items)
         self.steered = True
         self._moved.update({one.uid: one for one in state.deployments})
@@ -264,7 +266,7 @@ class Deployer:
             self._faults.setdefault(deployment.uid, {})[host] = reason
             self._moved[deployment.uid] = deployment
             return False
-        if phase in (Phase.BUILDING, Phase.DRAIN) or phase in OVER:
+        if phase in (Phase.BUILDING, Phase.DRAIN) or phase in OVER or not is_asked(items, phase):
             return False
         missing = obstacle(items, phase, now)
         did, does = host not in deployment.unconfirmed, missing is None

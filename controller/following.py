@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from controller.cib import Cib
+from controller.deconflict import overlap
 from controller.deployer import Deployer
 from controller.errors import Refusal
 from controller.membership import Membership, current, running
 from controller.model import Deployment, IntentState
-from controller.phases import OVER
 from controller.plan import Planned
 from controller.plan_checks import changes
 from controller.planner import Planner, as_before, carried, remaining
 from controller.rotation import in_transition
+from wire.match import Match
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Following:
     def _may_join(self, host: str) -> None:
         """Note that a host is back, which those intents may mean that do without who is away."""
         for state in self.cib.intents():
-            if not any(host in one.items for one in state.deployments):
+            if not any(host in one.items for one in state.deployments if not one.goes_down):
                 self._follow.add(state.name)
 
     def follow(self, state: IntentState) -> None:
@@ -88,7 +89,7 @@ class Following:
 
     def _follow_one(self, state: IntentState, succession: int) -> None:
         up = running(state, succession)
-        like, uid = up[0], self._new_uid()
+        like, uid = next((one for one in up if one.items), up[0]), self._new_uid()
         plan = self.planner.plan_again(state, carried(state, like), uid)
         plan = as_before(plan, like)
         change = changes([item for one in up for item in one.planned()], plan)
@@ -104,33 +105,41 @@ class Following:
             if here:
                 uid_left = self._new_uid()
                 self._membership.leave(state, deployment, here, "no longer meant", uid_left)
-        if succession == current(state):
-            self._let_in(state, like, change.added, uid)
-            if state.mirrors != list(plan.mirrors):
-                state.mirrors = list(plan.mirrors)
-                self._deployer.steered = True
-                self.cib.note_intent(state)
+        is_current = succession == current(state)
+        if not change.added or (is_current and self._let_in(state, like, change.added, uid)):
+            self._membership.tidy(state, up)
+        if is_current and state.mirrors != list(plan.mirrors):
+            state.mirrors = list(plan.mirrors)
+            self._deployer.steered = True
+            self.cib.note_intent(state)
 
     def _let_in(
         self, state: IntentState, like: Deployment, added: tuple[Planned, ...], uid: uuid.UUID
-    ) -> None:
-        """Let new customizations go up, those of hosts that still have older ones later."""
-        leaving = {
-            host
-            for one in state.deployments
-            if one.goes_down and one.phase not in OVER
-            for host in one.items
-        }
-        if added and (
-            in_transition(state) or not state.active or leaving & {i.host for i in added}
-        ):
+    ) -> bool:
+        """Let new customizations go up; False where that has to wait.
+
+        They do while others are on their way, and where a host still has older ones for the same
+        flows.
+        """
+        if in_transition(state) or not state.active or _in_the_way(state, added):
             self._follow.add(state.name)
-            return
+            return False
         refused = self.planner.without_room(state, added)
         if refused:
             state.left_out.update(refused)
             state.error = next(iter(refused.values()))
             self.cib.note_intent(state)
             self._follow.add(state.name)
-        elif added:
-            self._membership.join(state, added, like, uid)
+            return False
+        self._membership.join(state, added, like, uid)
+        return True
+
+
+def _in_the_way(state: IntentState, added: Iterable[Planned]) -> bool:
+    """Whether a host has something for one of these flows that is still on its way down."""
+    leaving: dict[str, list[Match]] = {}
+    for one in state.deployments:
+        for host, items in one.items.items() if one.goes_down else ():
+            if one.is_on(host):
+                leaving.setdefault(host, []).extend(item.match for item in items)
+    return any(overlap(item.match, old) for item in added for old in leaving.get(item.host, ()))

@@ -48,7 +48,11 @@ class Membership:
     def leave(
         self, state: IntentState, deployment: Deployment, ids: set[str], why: str, uid: uuid.UUID
     ) -> None:
-        """Split customizations off, and let them go down."""
+        """Split customizations off, and let them go down.
+
+        What is left may be nothing: then it is to be looked at by `tidy`, once it is known whether
+        others take their place.
+        """
         taken = self._cib.take_items(deployment, ids)
         begin = SPLIT_INTO.get(deployment.phase)
         if taken and begin is not None:
@@ -57,7 +61,7 @@ class Membership:
             left.fill(taken)
             self._cib.add_deployment(state, left)
             self._deployer.announce(left, why)
-        self.tidy(state, deployment)
+        self._deployer.began(deployment)
 
     def forget(self, state: IntentState, host: str) -> None:
         """Take a host out that never returns: nothing can be done there any more."""
@@ -65,14 +69,14 @@ class Membership:
             items = deployment.items.get(host, ())
             if items:
                 self._cib.take_items(deployment, {item.id for item in items})
-                self.tidy(state, deployment)
+                self._deployer.began(deployment)
+                self.tidy(state, [deployment])
 
-    def tidy(self, state: IntentState, deployment: Deployment) -> None:
-        """Look again at a deployment that lost some of its hosts, or all."""
-        if deployment.items:
-            self._deployer.began(deployment)
-        elif deployment in state.deployments:
-            self._deployer.vanish(state, deployment)
+    def tidy(self, state: IntentState, deployments: Iterable[Deployment]) -> None:
+        """Take out deployments that have lost all of their hosts."""
+        for one in deployments:
+            if not one.items and one in state.deployments:
+                self._deployer.vanish(state, one)
 
 
 def new_deployment(

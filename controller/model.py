@@ -11,7 +11,7 @@ from typing import Literal
 
 from controller.endpoints import is_usable
 from controller.intent import Intent
-from controller.phases import OVER, Phase
+from controller.phases import OVER, Phase, is_asked
 from controller.plan import HostFacts, Planned, Platform
 from controller.switch_link import Mirror
 from wire.match import Transport
@@ -109,7 +109,19 @@ class Deployment:
             self.items.setdefault(item.host, []).append(item)
             if item.digest is None:
                 self.unbuilt.add(item.platform)
-        self.unconfirmed = set(self.items)
+        self.ask()
+
+    def ask(self) -> None:
+        """Forget who has confirmed: the phase is new, or nothing is known yet."""
+        self.unconfirmed = {
+            host for host, items in self.items.items() if is_asked(items, self.phase)
+        }
+
+    def is_on(self, host: str) -> bool:
+        """Whether a host may still have something of it."""
+        if self.phase == Phase.REMOVE:
+            return host in self.unconfirmed
+        return host in self.items and self.phase not in OVER
 
     def planned(self) -> Iterator[Planned]:
         """Yield all customizations."""

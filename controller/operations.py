@@ -25,6 +25,9 @@ from controller.rotation import in_transition, rotating
 
 FORGOTTEN = "it was forgotten"
 
+NAMED = 8
+"""Hosts that a refusal names."""
+
 
 class Operations(Following):
     """See the module's text; the base of the orchestrator, which adds agents and time."""
@@ -58,7 +61,10 @@ class Operations(Following):
         state = self.cib.intent(intent.name)
         if state is not None and state.phase not in OVER:
             if state.revoked or state.phase not in (*GOING_UP, Phase.BUILDING, Phase.INACTIVE):
-                raise Conflict(f"intent {intent.name!r} is being revoked: wait until it is gone")
+                raise Conflict(
+                    f"intent {intent.name!r} is being revoked: wait until it is gone"
+                    + self._why(state)
+                )
             if state.intent != intent:
                 raise Conflict(
                     f"intent {intent.name!r} exists and asks for something else: "
@@ -95,6 +101,11 @@ class Operations(Following):
             else:
                 self._deployer.take_down(state, deployment, why)
         self._changed()
+
+    def _why(self, state: IntentState) -> str:
+        """Say whom an intent waits for."""
+        waiting = [f"{host}: {why}" for host, why in self._agents.waiting(state).items()]
+        return f"; it waits for {'; '.join(waiting[:NAMED])}" if waiting else ""
 
     def _known(self, name: str) -> IntentState:
         state = self.cib.intent(name)

@@ -18,6 +18,10 @@ revoked, and ends as `failed` with the reason. Before `send` nobody has sent, an
 straight to `remove`. One that is deactivated goes down as far as `inactive`: its customizations
 stay attached and are passed over, until it is activated and goes up again.
 
+Every host has to confirm, but to stop sending only who may send: what a receiver that is away does
+not know yet hurts nobody, and its removal is owed until it is back. A sender that is away may still
+send, so whoever understands it does so until it is back, or forgotten.
+
 A host's refusal fails a deployment on its way up. One that is `active` stays, whoever refuses
 later: a single host must not take it from all the others.
 
@@ -116,6 +120,12 @@ FRAGILE = frozenset({Phase.RECEIVE, Phase.SEND})
 
 OVER = frozenset({Phase.GONE, Phase.FAILED})
 """Phases that a deployment does not leave by itself, with nothing left on any host."""
+
+AWAY = {
+    Phase.STOP_SEND: ", and it may still send: it is waited for until it is back, or forgotten",
+    Phase.REMOVE: ": what it has is taken away when it is back",
+}
+"""What it means that a host is away, where others have gone on without it."""
 
 
 def alike(one: Phase, other: Phase) -> bool:
@@ -254,12 +264,17 @@ def as_wanted(planned: Planned, phase: Phase, now: HostNow) -> bool:
     )
 
 
+def is_asked(planned: Sequence[Planned], phase: Phase) -> bool:
+    """Whether a host with these customizations has to confirm a phase."""
+    return phase != Phase.STOP_SEND or any(item.sends for item in planned)
+
+
 def obstacle(planned: Sequence[Planned], phase: Phase, now: HostNow) -> str | None:
     """Why a host with these customizations has not confirmed `phase` yet; None once it has."""
     if phase == Phase.DRAIN:
         return None
     if not now.connected:
-        return "its agent is not connected"
+        return "its agent is not connected" + AWAY.get(phase, "")
     unready = _unbuilt(planned, phase) or _unanswered(now)
     if unready or now.report is None:
         return unready

@@ -128,7 +128,8 @@ class Planner:
         facts = self._facts(others, running)
         for host in state.left_out if state else ():
             facts.pop(host, None)
-        takes_part = {host for one in state.deployments for host in one.items} if state else set()
+        up = [one for one in state.deployments if not one.goes_down] if state else []
+        takes_part = {host for one in up for host in one.items}
         for name, known in facts.items():
             if name not in takes_part and not self._is_connected(name):
                 facts[name] = replace(known, present=False)
@@ -144,12 +145,11 @@ class Planner:
         )
 
     def _planned(self, but: str) -> Iterator[Planned]:
-        """Yield the customizations of all intents but one."""
+        """Yield the customizations of all intents but one that hosts may still have."""
         for state in self._cib.intents():
             if state.name != but:
                 for deployment in state.deployments:
-                    if deployment.phase not in OVER:
-                        yield from deployment.planned()
+                    yield from (one for one in deployment.planned() if deployment.is_on(one.host))
 
     def _mirrors(self, but: str) -> int:
         states = self._cib.intents()

@@ -66,11 +66,12 @@ def rotating(intent: IntentState) -> Deployment | None:
 
 
 def in_transition(intent: IntentState) -> bool:
-    """Whether deployments of an intent are still on their way up, or a rotation's way down."""
-    return any(
-        (one.phase not in OVER and one.phase != Phase.ACTIVE and one.kind != "left")
-        for one in intent.deployments
-    )
+    """Whether deployments of an intent are still on their way up, or a rotation's way down.
+
+    What is only to be removed yet is in nobody's way: that is done when hosts are back.
+    """
+    rests = OVER | {Phase.ACTIVE, Phase.REMOVE}
+    return any(one.phase not in rests and one.kind != "left" for one in intent.deployments)
 
 
 def next_module(modules: Sequence[str], now: str) -> str:

@@ -1,0 +1,180 @@
+"""Who leaves an intent, or is away, holds nobody up that can go on without him."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.errors import Conflict
+from controller.intent import Intent
+from controller.model import IntentState
+from controller.phases import Phase
+from tests.unit.nco_kit import intent
+from tests.unit.nco_world import LINGER, World
+from tests.unit.test_nco_membership import BY_LABEL, SERVERS, Understood, labelled, sends_to
+
+EVERYBODY = {"h1": "role=client", "h2": "role=client", "dns": "role=server", "dns2": "role=server"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = labelled(tmp_path, EVERYBODY)
+    yield world
+    world.close()
+
+
+def the(world: World) -> IntentState:
+    state = world.cib.intent("one")
+    assert state is not None
+    return state
+
+
+def away(world: World, name: str) -> None:
+    """Let an agent go that does not come back by itself; what its host sends goes on."""
+    world.disconnect(name)
+    world.hosts[name].gone = True
+
+
+def back(world: World, name: str) -> None:
+    world.hosts[name].gone = False
+    world.now += 2
+    world.run_down()
+
+
+def later(world: World, safety: Understood | None = None) -> None:
+    world.now += 2
+    world.run_down(safety)
+
+
+def unlabel(world: World, name: str) -> None:
+    world.nco.label_host(name, set(), {EVERYBODY[name]})
+
+
+def modules(world: World, *names: str) -> set[str]:
+    return {c.module for name in names for c in world.hosts[name].applied.values()}
+
+
+@pytest.mark.parametrize("host", ["h2", "dns2"])
+@pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.RECEIVE, Phase.SEND])
+def test_a_wave_does_not_wait_for_who_leaves_before_he_confirms(
+    world: World, host: str, phase: Phase
+) -> None:
+    """A rotation: M2 goes up, and M1 goes down once M2 is active."""
+    safety = Understood(world)
+    world.nco.rotate("one", "other")
+    world.settle()
+    others = [name for name in EVERYBODY if name != host]
+    if phase != Phase.BUILDING:
+        world.build()
+        world.settle()
+    if phase == Phase.SEND:
+        for name in EVERYBODY:
+            world.answer(name)
+        world.settle()
+    away(world, host)
+    for name in others:
+        while world.hosts[name].inbox:
+            world.answer(name)
+    world.settle()
+    assert the(world).deployments[-1].phase == phase
+    unlabel(world, host)
+    later(world, safety)
+    assert (the(world).phase, the(world).module) == (Phase.ACTIVE, "other")
+    assert {c.module for c in world.hosts["h1"].applied.values() if c.send} == {"other"}
+    if host == "dns2":
+        assert modules(world, *others) == {"other"}, "it sends nothing"
+    else:
+        assert modules(world, "dns", "dns2") == {"idle", "other"}, "it may still send"
+    back(world, host)
+    safety.check()
+    assert not world.hosts[host].applied
+    assert modules(world, *others) == {"other"}
+    assert [one.kind for one in the(world).deployments] == ["rotation"]
+
+
+def test_a_server_that_left_and_is_away_keeps_no_client_from_the_next(world: World) -> None:
+    unlabel(world, "dns2")
+    later(world)
+    away(world, "dns")
+    unlabel(world, "dns")
+    world.nco.label_host("dns2", {"role=server"}, set())
+    later(world)
+    assert sends_to(world, "h1") == sends_to(world, "h2") == {SERVERS["dns2"]}
+    assert world.nco.waiting(the(world)).keys() == {"dns"}, "its removal is owed"
+    back(world, "dns")
+    assert not world.hosts["dns"].applied
+    assert world.nco.waiting(the(world)) == {}
+
+
+def test_who_gets_the_label_back_while_he_is_away_keeps_nobody_out(world: World) -> None:
+    unlabel(world, "h1")
+    later(world)
+    away(world, "h2")
+    unlabel(world, "h2")
+    later(world)
+    world.nco.label_host("h2", {"role=client"}, set())
+    world.nco.label_host("h1", {"role=client"}, set())
+    later(world)
+    assert sends_to(world, "h1") == set(SERVERS.values())
+    back(world, "h2")
+    assert sends_to(world, "h2") == set(SERVERS.values())
+    assert len(world.hosts["h2"].applied) == 2
+
+
+def test_only_who_sends_has_to_say_that_it_stopped(world: World) -> None:
+    """A server that is away understands until it is back; all others are done with it."""
+    away(world, "dns")
+    world.nco.revoke("one")
+    later(world)
+    assert not any(world.hosts[name].applied for name in ("h1", "h2", "dns2"))
+    assert the(world).phase == Phase.REMOVE
+    assert "taken away when it is back" in world.nco.waiting(the(world))["dns"]
+    with pytest.raises(Conflict, match="dns: its agent is not connected"):
+        world.nco.apply(Intent.model_validate(BY_LABEL))
+    elsewhere = intent("two", client=[{"host": "h1"}], server=[{"host": "dns2"}])
+    assert world.nco.apply(Intent.model_validate(elsewhere)), "h1 has nothing of it any more"
+    back(world, "dns")
+    assert world.phase("one") == Phase.GONE
+    assert not world.hosts["dns"].applied
+
+
+def test_a_sender_that_is_away_is_understood_until_it_is_back_or_forgotten(world: World) -> None:
+    safety = Understood(world)
+    away(world, "h2")
+    world.nco.revoke("one")
+    for _ in range(10):
+        later(world, safety)
+        world.now += 10 * LINGER
+    assert sends_to(world, "h2") == set(SERVERS.values())
+    assert not sends_to(world, "h1")
+    assert modules(world, "dns", "dns2") == {"idle"}
+    assert "may still send" in world.nco.waiting(the(world))["h2"]
+    world.nco.forget_host("h2")
+    later(world)
+    assert world.phase("one") == Phase.GONE
+    assert not any(world.hosts[name].applied for name in ("h1", "dns", "dns2"))
+    back(world, "h2")
+    assert not world.hosts["h2"].applied
+
+
+def test_the_next_rotation_does_not_wait_for_a_removal_that_is_owed(world: World) -> None:
+    world.nco.rotate("one", "other")
+    world.settle()
+    world.build()
+    for _ in range(2):
+        world.settle()
+        for name in EVERYBODY:
+            world.answer(name)
+    world.settle()
+    away(world, "dns2")
+    later(world)
+    assert [one.phase for one in the(world).deployments] == [Phase.REMOVE, Phase.ACTIVE]
+    assert modules(world, "h1", "h2", "dns") == {"other"}
+    world.nco.rotate("one", "idle")
+    later(world)
+    assert the(world).deployments[-1].phase == Phase.RECEIVE, "that one waits"
+    back(world, "dns2")
+    assert modules(world, *EVERYBODY) == {"idle"}
+    assert len(the(world).deployments) == 1
