@@ -12,7 +12,7 @@ from controller import cli_events, durations
 from controller import cli_monitor_print as show
 from controller.cli_client import CommandError, connected, intent_path
 from controller.cli_options import Json, State
-from controller.cli_print import line, print_json
+from controller.cli_print import line, note, print_json
 from controller.config import find_state
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
 from controller.monitor_kinds import Kind
@@ -32,24 +32,26 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Only the
 @app.command()
 def watch(
     name: Annotated[str | None, typer.Argument(metavar="[INTENT]", help="Left out: all.")] = None,
+    *,
     kind: Kinds = None,
     host: Host = None,
     since: Since = None,
     state: State = None,
+    json: Json = False,
 ) -> None:
     """Follow what happens in the network, as it happens, until Ctrl-C.
 
     Example: nco watch tag-dns
 
     Shows phases of intents and which host confirms them, agents that come and go, alerts. When the
-    service is restarted, it goes on where it was.
+    service is restarted, it goes on where it was. With --json each event is a line.
     """
     wanted = _query(kind=kind, intent=name, host=host)
     last = int(_time(since) * 1e6) if since else None
     try:
         with connected(find_state(state)) as nco:
-            for event in cli_events.follow(nco, wanted, last, say=line):
-                show.print_event(event)
+            for event in cli_events.follow(nco, wanted, last, say=note):
+                print_json(event, indent=None) if json else show.print_event(event)
     except KeyboardInterrupt:
         return
 

@@ -9,7 +9,7 @@ import typer
 
 from controller import cli_print
 from controller.cli_client import connected
-from controller.cli_options import State
+from controller.cli_options import Json, State
 from controller.config import find_state
 from controller.intent import read_toml
 from controller.policy import Policy
@@ -18,8 +18,8 @@ app = typer.Typer(no_args_is_help=True, help="The policy of the network, which n
 
 
 @app.command()
-def show(state: State = None) -> None:
-    """Print the policy, as JSON: {} asks for nothing.
+def show(state: State = None, _json: Json = False) -> None:
+    """Print the policy, always as JSON; what is null, empty or false asks for nothing.
 
     Example: nco policy show
     """

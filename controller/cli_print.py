@@ -39,6 +39,13 @@ def line(text: str, style: str = "") -> None:
     console.print(_cell(text, style), soft_wrap=True)
 
 
+def cut_line(text: str) -> None:
+    """Print one line, cut at the width of the terminal."""
+    cell = _cell(text)
+    cell.truncate(console.width, overflow="ellipsis")
+    console.print(cell, soft_wrap=True)
+
+
 def fault(text: str) -> None:
     """Print why the command could not do what was asked."""
     Console(stderr=True, highlight=False, emoji=False).print(_cell(text, "red"), soft_wrap=True)
@@ -49,10 +56,11 @@ def note(text: str) -> None:
     Console(stderr=True, highlight=False, emoji=False).print(_cell(text, ""), soft_wrap=True)
 
 
-def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
+def print_json(value: BaseModel | Sequence[BaseModel], indent: int | None = 2) -> None:
     """Print what the service answered."""
     kind: TypeAdapter[object] = TypeAdapter(object)
-    sys.stdout.write(kind.dump_json(value, indent=2).decode() + "\n")
+    sys.stdout.write(kind.dump_json(value, indent=indent).decode() + "\n")
+    sys.stdout.flush()
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -16,6 +16,7 @@ import typer
 from controller import cli_print, durations
 from controller.api_trust import (
     AuditPage,
+    AuditView,
     ChallengeRequest,
     ChallengeView,
     EnrolTokenRequest,
@@ -175,9 +176,11 @@ def audit(
     state: State = None,
     json: Json = False,
 ) -> None:
-    """Show who changed what, when, from where, and what came of it.
+    """Show who changed what, when, from where, and what came of it: the latest last.
 
     Example: nco audit --since 2h
+
+    What was asked for is cut at the width of the terminal; --json has all of it.
     """
     begin = max(0.0, time.time() - durations.seconds(since))
     with connected(find_state(state)) as nco:
@@ -185,13 +188,22 @@ def audit(
     if json:
         cli_print.print_json(page)
         return
-    rows = [
-        (_moment(e.at), e.actor, e.source, e.action, e.subject, e.outcome, e.detail)
-        for e in page.entries
-    ]
-    cli_print.table(("WHEN", "WHO", "FROM", "WHAT", "OF", "OUTCOME", "DETAIL"), rows)
+    for entry in page.entries:
+        _print_entry(entry)
+    if not page.entries:
+        cli_print.line("nothing was changed in this time")
     if page.more:
         cli_print.note(f"older ones are left out: --limit {10 * limit}, or a shorter --since")
+
+
+def _print_entry(entry: AuditView) -> None:
+    """Print an entry of the audit log on two lines, the second one with what was asked for."""
+    when = _moment(entry.at)
+    of = f" of {entry.subject}" if entry.subject not in entry.action else ""
+    cli_print.line(f"{when}  {entry.actor}  {entry.action}{of}: {entry.outcome}")
+    where = f"from {entry.source}" if entry.source else ""
+    if more := "  ".join(filter(None, (where, entry.detail))):
+        cli_print.cut_line(f"{'':{len(when)}}  {more}")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -75,6 +76,9 @@ KmodFile = Annotated[
         help="The l45.ko to load, where it is not the installed one.",
     ),
 ]
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
 def _address(text: str) -> Address:
@@ -253,7 +257,7 @@ def unload(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
 
 
 @tap_app.command()
-def status(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
+def status(tap: TapChoice = "auto", run_dir: RunDir = RUN, json: Json = False) -> None:
     """Show what is loaded, and the customizations of this network namespace with counters.
 
     Example: dca tap status
@@ -261,24 +265,36 @@ def status(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
     Exits with 1 where nothing is loaded.
     """
     with _tap_work():
-        loaded = _installed(tap, run_dir)
-        for kind in loaded:
-            output.print(cli_print.summary(kind.name, kind.status()))
-            if here := kind.driver().customizations():
+        loaded = [
+            (kind.name, kind.status(), kind.driver().customizations())
+            for kind in _installed(tap, run_dir)
+        ]
+    if json:
+        cli_print.as_json(
+            [{"tap": name, **asdict(whole), "here": here} for name, whole, here in loaded]
+        )
+    else:
+        for name, whole, here in loaded:
+            output.print(cli_print.summary(name, whole))
+            if here:
                 output.print(cli_print.customizations(here))
-    if not loaded:
+    if not loaded and not json:
         output.print("No tap is loaded (`dca tap load` does it).")
+    if not loaded:
         raise typer.Exit(1)
 
 
 @tap_app.command()
-def flows(tap: TapChoice = "auto", run_dir: RunDir = RUN) -> None:
+def flows(tap: TapChoice = "auto", run_dir: RunDir = RUN, json: Json = False) -> None:
     """Show the sockets of this network namespace that have customizations.
 
     Example: dca tap flows
     """
     with _tap_work():
         each = [flow for kind in _installed(tap, run_dir) for flow in kind.driver().flows()]
+    if json:
+        cli_print.as_json(each)
+        return
     output.print(cli_print.flows(each) if each else "No socket has customizations.")
 
 

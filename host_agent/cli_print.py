@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
+from pydantic import TypeAdapter
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -29,6 +31,12 @@ def customizations(statuses: Sequence[Status]) -> Table:
         flows = "-" if one.flows is None else str(one.flows)
         table.add_row(one.id, one.module, _acts_on(one), flows, *counted)
     return table
+
+
+def as_json(value: object) -> None:
+    """Print what a program is to read."""
+    kind: TypeAdapter[object] = TypeAdapter(object)
+    sys.stdout.write(kind.dump_json(value, indent=2).decode() + "\n")
 
 
 def _acts_on(one: Status) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from controller import cli_print
 from controller.cli import app as nco_app
 from controller.config import StateFolder
 from host_agent.cli import app as dca_app
@@ -288,6 +290,40 @@ def test_the_help_of_each_command_has_an_example() -> None:
         group = typer.main.get_command(app)
         assert isinstance(group, typer.core.TyperGroup)
         assert not without(group, path)
+
+
+def test_every_command_that_shows_something_has_it_for_programs() -> None:
+    showing = {
+        ("nco", nco_app): "status show plan watch events history flows counters alerts audit "
+        "challenge host.list module.list token.list policy.show",
+        ("dca", dca_app): "tap.status tap.flows",
+    }
+    for (name, app), paths in showing.items():
+        for path in paths.split():
+            command = typer.main.get_command(app)
+            for word in path.split("."):
+                assert isinstance(command, typer.core.TyperGroup)
+                command = command.commands[word]
+            options = [option for one in command.params for option in one.opts]
+            assert "--json" in options, (name, path)
+
+
+def test_the_audit_log_fits_a_terminal_and_is_whole_for_programs(
+    service: Service, agents: dict[str, Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right("apply", *TAG, state=service.state)
+    right("host", "label", "h1", "site=B", state=service.state)
+    monkeypatch.setattr(cli_print.console, "width", 80)
+    monkeypatch.setenv("L45_STATE", str(service.state.path))
+    told = CliRunner().invoke(nco_app, ["audit"]).stdout.splitlines()
+    assert all(len(one) <= 80 for one in told)
+    place = next(n for n, one in enumerate(told) if "PUT /intents/tag: answered 201" in one)
+    assert told[place + 1].strip().startswith("from local pid ")
+    assert told[place + 1].endswith("…")
+    assert not any(" of tag" in one for one in told), "that is in the path already"
+    entries = json.loads(right("audit", "--json", state=service.state))["entries"]
+    (put,) = [one for one in entries if one["action"] == "PUT /intents/tag"][-1:]
+    assert '"process":"dig"' in put["detail"]
 
 
 def test_what_an_operator_writes_wrong_is_told_in_one_line(tmp_path: Path) -> None:
