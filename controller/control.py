@@ -57,6 +57,9 @@ BACKLOG = 4096
 FRAMES_KEPT = 16
 """Artifacts whose frames are kept for the next agent."""
 
+CHECKED_AT_ONCE = 500
+"""Connections that are looked at before others get their turn."""
+
 COMPLAIN_EVERY = 5.0
 """Seconds between log lines about what one agent asks for in vain; it may ask without end."""
 
@@ -168,15 +171,14 @@ class AgentConnection(FrameChannel):
         self._guard = guard
         self._limits = limits
         self._frames = frames
-        now = asyncio.get_running_loop().time()
-        self._bucket = Bucket(limits.messages_per_second, limits.message_burst, now)
+        self._clock = asyncio.get_running_loop().time
+        self._bucket = Bucket(limits.messages_per_second, limits.message_burst, self._clock())
         self._certificate: PeerCertificate | None = None
         self._host: str | None = None
         self._renewing: asyncio.Task[None] | None = None
         """At most one: who asks for more meanwhile is not answered."""
         self._heard = 0.0
         self._complain_after = 0.0
-        self._watch: asyncio.TimerHandle | None = None
 
     def opened(self, transport: asyncio.Transport) -> None:
         """Read who the certificate says it is."""
@@ -186,7 +188,7 @@ class AgentConnection(FrameChannel):
 
     def received(self, value: Any) -> None:  # noqa: ANN401 - untrusted
         """Handle one message."""
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._clock()
         if not self._bucket.take(self._heard):
             self.refuse(f"it says more than {self._limits.messages_per_second:g} things a second")
             return
@@ -227,8 +229,6 @@ class AgentConnection(FrameChannel):
     def closed(self) -> None:
         """Tell that the agent is away."""
         self.introduced.set()
-        if self._watch is not None:
-            self._watch.cancel()
         if self._host is not None:
             log.info("peer=%s host=%s disconnected", self.peer, self._host)
             self._guard.left(self._host, self)
@@ -254,7 +254,6 @@ class AgentConnection(FrameChannel):
         self.send(Welcome(version=PROTOCOL_VERSION, heartbeat=self._limits.heartbeat))
         self._agents.connected(self, hello)
         self._guard.arrived(hello.host, self)
-        self._watch_silence()
         self.introduced.set()
         if self._certificate is not None:
             _in_background(self._guard.seen(self._certificate))
@@ -294,16 +293,16 @@ class AgentConnection(FrameChannel):
                 " ".join(missing),
             )
 
-    def _watch_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        quiet = loop.time() - self._heard
-        refusal = self._guard.refusal(self._certificate) if self._certificate else None
+    def check(self) -> None:
+        """Cut an agent off that is silent, or whose certificate is good no more."""
+        if self._host is None or self._certificate is None or not self.is_open:
+            return
+        quiet = self._clock() - self._heard
+        refusal = self._guard.refusal(self._certificate)
         if refusal is not None:
             self.refuse(refusal)
         elif quiet >= self._limits.silence:
             self.abort(f"silent for {quiet:.1f} s")
-        else:
-            self._watch = loop.call_later(self._limits.silence - quiet, self._watch_silence)
 
 
 def _believe(generation: int) -> None:
@@ -343,12 +342,26 @@ class ControlServer:
     async def run(self) -> None:
         """Accept until cancelled, then close all connections."""
         assert self._listener is not None, "start first"  # noqa: S101
+        watching = asyncio.create_task(self._watch())
         try:
             await self._door.run(self._listener)
         finally:
+            watching.cancel()
             log.info("ending: %d connections are closed", len(self._connections))
             for connection in self._connections:
                 connection.drop()
+
+    async def _watch(self) -> None:
+        """Check all connections again and again: a timer for each of them would cost more."""
+        while True:
+            await asyncio.sleep(self._limits.heartbeat / 2)
+            for number, connection in enumerate(list(self._connections), 1):
+                try:
+                    connection.check()
+                except Exception:  # of one host's, must not leave all others unwatched
+                    log.exception("peer=%s could not be checked", connection.peer)
+                if number % CHECKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # the others' turn
 
     async def _welcome(self, sock: socket.socket, address: Address) -> None:
         """See a new connection through its handshake and its hello."""

@@ -49,7 +49,7 @@ class FrameReader:
         """Bytes held of a frame that is not complete yet."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Any]:
         """Yield the value of each frame that `data` completes.
 
         Raises FrameError on a length over the maximum, before anything is kept of that frame,
