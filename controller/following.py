@@ -52,10 +52,11 @@ class Following:
         """Have all members looked at: of a service that ended nobody knows what it had seen."""
         self._follow.update(state.name for state in self.cib.intents())
 
-    def _members_may_have_changed(self) -> None:
+    def _changed_at(self, host: str) -> None:
+        """Note that a host is called, or reached, otherwise than before."""
         for state in self.cib.intents():
-            ends = (*state.intent.clients, *state.intent.servers)
-            if any(end.host is None for end in ends):
+            ends = (*state.intent.clients, *state.intent.servers, state.intent.middlebox)
+            if any(end.host in (None, host) for end in ends if end is not None):
                 self._follow.add(state.name)
 
     def _may_join(self, host: str) -> None:

@@ -216,7 +216,7 @@ class Operations(Following):
         labels = (set(host.labels) - remove) | add
         host.labels = tuple(sorted(labels))
         self.cib.note_host(host)
-        self._members_may_have_changed()
+        self._changed_at(name)
         self._changed()
         return host
 

@@ -190,7 +190,7 @@ class Orchestrator(Building):
         if host.describe(hello) or is_new:
             self.cib.note_host(host)
         if host.facts() != before or is_new:
-            self._members_may_have_changed()
+            self._changed_at(hello.host)
         if is_new:
             self._welcome_back(hello.host)
         for deployment in host.deployments.values():

@@ -40,6 +40,8 @@ class Host:
     seen: list[int] = field(default_factory=list)
     connected: bool = False
     address: str = ""
+    addresses: list[str] = field(default_factory=list)
+    """Those that it says now, if they are others than at first."""
     gone: bool = False
     """Whether its agent never comes by itself."""
     kernel: str = "6.1.0"
@@ -60,7 +62,7 @@ class Host:
             kernel=self.kernel,
             tap="bpf",
             targets=self.targets,
-            addresses=[self.address or HOSTS[self.name]],
+            addresses=self.addresses or [self.address or HOSTS[self.name]],
             generation=self.generation,
         )
 

@@ -1,0 +1,133 @@
+"""Hosts that come back with other addresses: who talks to them follows, receivers first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.intent import Intent
+from controller.model import IntentState
+from controller.phases import Phase
+from tests.unit.nco_kit import intent, make_module
+from tests.unit.nco_world import HOSTS, LINGER, World
+from tests.unit.test_nco_membership import sends_to
+
+NAMED = intent("one", client=[{"host": "h1"}, {"host": "h2"}])
+NEW = "10.10.0.33"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    make_module(tmp_path / "modules", "other")
+    manifest = tmp_path / "modules" / "other" / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace("0x58544147", "0x58540001"))
+    world = World(tmp_path)
+    world.run_down()
+    yield world
+    world.close()
+
+
+def apply(world: World, **changes: object) -> None:
+    world.nco.apply(Intent.model_validate({**NAMED, **changes}))
+    world.run_down()
+    assert world.phase("one") == Phase.ACTIVE
+
+
+def the(world: World) -> IntentState:
+    state = world.cib.intent("one")
+    assert state is not None
+    return state
+
+
+def moves(world: World, name: str, *addresses: str) -> None:
+    """Let a host come back with other addresses."""
+    if world.hosts[name].connected:
+        world.disconnect(name)
+    world.hosts[name].addresses = list(addresses)
+    world.connect(name)
+
+
+def understands(world: World, name: str) -> bool:
+    return any(c.receive and c.active for c in world.hosts[name].applied.values())
+
+
+def test_a_named_server_is_followed_at_once(world: World) -> None:
+    apply(world)
+    moves(world, "dns", NEW)
+    for _ in range(8):
+        world.settle()
+        world.build()
+        for name in HOSTS:
+            while world.hosts[name].inbox:
+                world.answer(name)
+                assert understands(world, "dns"), "it never stops to understand"
+    assert sends_to(world, "h1") == sends_to(world, "h2") == {NEW}, "no time had to pass"
+    world.run_down()
+    assert [len(world.hosts[name].applied) for name in HOSTS] == [1, 1, 1]
+    assert the(world).phase == Phase.ACTIVE
+
+
+def test_a_rotation_that_is_under_way_goes_on_and_then_follows(world: World) -> None:
+    apply(world)
+    world.nco.rotate("one", "other")
+    world.settle()
+    moves(world, "dns", NEW)
+    world.run_down()
+    world.now += 2
+    world.run_down()
+    assert the(world).module == "other"
+    assert sends_to(world, "h1") == sends_to(world, "h2") == {NEW}
+    assert {c.module for host in world.hosts.values() for c in host.applied.values()} == {"other"}
+
+
+def test_one_that_moves_while_it_is_deployed_is_followed(world: World) -> None:
+    world.nco.apply(Intent.model_validate(NAMED))
+    world.build()
+    world.settle()
+    moves(world, "dns", NEW)
+    world.run_down()
+    world.now += 2
+    world.run_down()
+    assert the(world).phase == Phase.ACTIVE
+    assert sends_to(world, "h1") == {NEW}
+
+
+def test_an_intent_of_senders_alone_outlives_the_move(world: World) -> None:
+    """Nothing of what it was stays: the server has nothing, the clients all get something else."""
+    manifest = world.folder / "modules" / "idle" / "manifest.toml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("receive = true", "receive = false"))
+    apply(world)
+    assert not world.hosts["dns"].applied
+    moves(world, "dns", NEW)
+    world.run_down()
+    assert the(world).phase == Phase.ACTIVE
+    assert sends_to(world, "h1") == sends_to(world, "h2") == {NEW}
+    assert len(the(world).deployments) == 1
+
+
+def test_a_middlebox_that_moves_gets_the_copies(world: World) -> None:
+    apply(world, middlebox={"host": "h2"})
+    moves(world, "h2", "10.10.0.22")
+    world.run_down()
+    (mirror,) = world.nco.steering().mirrors
+    assert mirror.middlebox == "10.10.0.22"
+
+
+def test_it_moves_again_before_all_have_followed(world: World) -> None:
+    apply(world)
+    moves(world, "dns", NEW)
+    for _ in range(2):
+        world.settle()
+        world.build()
+    world.answer("h1")
+    moves(world, "dns", "10.10.0.34")
+    world.settle()
+    world.kill()
+    world.run_down()
+    world.now += LINGER
+    world.run_down()
+    assert sends_to(world, "h1") == sends_to(world, "h2") == {"10.10.0.34"}
+    assert [len(world.hosts[name].applied) for name in HOSTS] == [1, 1, 1]
