@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 
 from controller.api import ErrorView, IntentView
 from controller.api_operations import Admit, Priority, Rotate, Switch
@@ -12,6 +14,18 @@ from controller.orchestrator import Orchestrator
 from controller.views import Views
 
 Hosts = Annotated[bool, Query(description="Show each host; of very many that takes a while.")]
+
+Act = Callable[[Orchestrator, str, Any], None]
+"""Does to an intent, by its name, what a body asks for."""
+
+OPERATIONS: dict[str, tuple[type[BaseModel], Act]] = {
+    "rotate": (Rotate, lambda nco, name, asked: nco.rotate(name, asked.module, asked.parameters)),
+    "deprecate": (Switch, lambda nco, name, asked: nco.deprecate(name, asked.on)),
+    "activate": (Switch, lambda nco, name, asked: nco.activate(name, asked.on)),
+    "priority": (Priority, lambda nco, name, asked: nco.prioritize(name, asked.priority)),
+    "admit": (Admit, lambda nco, name, asked: nco.admit(name, asked.host)),
+}
+"""What is posted to `/intents/NAME/...`, with which body."""
 
 
 def operation_routes(orchestrator: Orchestrator, views: Views) -> APIRouter:
@@ -25,34 +39,20 @@ def operation_routes(orchestrator: Orchestrator, views: Views) -> APIRouter:
         await orchestrator.saved()
         return views.intent(name, hosts=hosts)
 
-    @router.post("/intents/{name}/rotate", status_code=202)
-    async def rotate(name: str, request: Rotate, hosts: Hosts = True) -> IntentView:
-        orchestrator.rotate(name, request.module, request.parameters)
-        return await done(name, hosts)
+    def handler(kind: type[BaseModel], act: Act) -> Callable[..., Awaitable[IntentView]]:
+        async def handle(name: str, asked: BaseModel, hosts: Hosts = True) -> IntentView:
+            act(orchestrator, name, asked)
+            return await done(name, hosts)
+
+        handle.__annotations__["asked"] = kind  # which is what FastAPI goes by
+        return handle
+
+    for what, (kind, act) in OPERATIONS.items():
+        router.post(f"/intents/{{name}}/{what}", status_code=202, name=what)(handler(kind, act))
 
     @router.delete("/intents/{name}/rotation", status_code=202)
     async def cancel_rotation(name: str, hosts: Hosts = True) -> IntentView:
         orchestrator.cancel_rotation(name)
-        return await done(name, hosts)
-
-    @router.post("/intents/{name}/deprecate", status_code=202)
-    async def deprecate(name: str, request: Switch, hosts: Hosts = True) -> IntentView:
-        orchestrator.deprecate(name, request.on)
-        return await done(name, hosts)
-
-    @router.post("/intents/{name}/activate", status_code=202)
-    async def activate(name: str, request: Switch, hosts: Hosts = True) -> IntentView:
-        orchestrator.activate(name, request.on)
-        return await done(name, hosts)
-
-    @router.post("/intents/{name}/priority", status_code=202)
-    async def prioritize(name: str, request: Priority, hosts: Hosts = True) -> IntentView:
-        orchestrator.prioritize(name, request.priority)
-        return await done(name, hosts)
-
-    @router.post("/intents/{name}/admit", status_code=202)
-    async def admit(name: str, request: Admit, hosts: Hosts = True) -> IntentView:
-        orchestrator.admit(name, request.host)
         return await done(name, hosts)
 
     @router.delete("/hosts/{name}", status_code=204)
