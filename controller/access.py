@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.limits import FailureLimit
 from controller.tokens import ApiTokens, Role
@@ -66,6 +66,9 @@ class Denied(Exception):
 
 Authenticate = Callable[[Scope], Caller]
 
+Refused = Callable[[Caller, str, str], None]
+"""Is told of a request that its caller's role does not allow: caller, method, path."""
+
 
 def role_for(method: str, path: str) -> Role:
     """Return who may make a request."""
@@ -82,9 +85,12 @@ def role_for(method: str, path: str) -> Role:
 class Access:
     """Serves a request if its caller is known and has the role for it."""
 
-    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
+    def __init__(
+        self, app: ASGIApp, authenticate: Authenticate, refused: Refused = lambda *_: None
+    ) -> None:
         self._app = app
         self._authenticate = authenticate
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer, or say why not."""
@@ -93,7 +99,7 @@ class Access:
             return
         try:
             caller = self._authenticate(scope)
-            _authorise(caller, scope["method"], scope["path"])
+            self._authorise(caller, scope)
         except Denied as denied:
             headers = {"WWW-Authenticate": "Bearer"} if denied.status == 401 else None
             answer = JSONResponse({"detail": str(denied)}, denied.status, headers=headers)
@@ -102,7 +108,24 @@ class Access:
         scope[CALLER] = caller
         if introduced := scope.get("state", {}).get(INTRODUCED):
             introduced()
-        await self._app(scope, receive, send)
+
+        async def watch(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 403:
+                self._refused(caller, scope["method"], scope["path"])  # the route said so
+            await send(message)
+
+        await self._app(scope, receive, watch)
+
+    def _authorise(self, caller: Caller, scope: Scope) -> None:
+        method, path = scope["method"], scope["path"]
+        needed = role_for(method, path)
+        if caller.role < needed:
+            self._refused(caller, method, path)
+            raise Denied(
+                403,
+                f"{caller.name} has the role {caller.role.name.lower()}; {method} {path} takes "
+                f"{needed.name.lower()}",
+            )
 
     async def _deny_other(self, scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -146,16 +169,6 @@ def token_caller(
         return Caller(f"token {token.name}", token.role, source, is_still_known)
 
     return authenticate
-
-
-def _authorise(caller: Caller, method: str, path: str) -> None:
-    needed = role_for(method, path)
-    if caller.role < needed:
-        raise Denied(
-            403,
-            f"{caller.name} has the role {caller.role.name.lower()}; {method} {path} takes "
-            f"{needed.name.lower()}",
-        )
 
 
 def _bearer(scope: Scope) -> str:

@@ -83,6 +83,23 @@ def _entry(scope: Scope, body: bytes) -> Entry:
     )
 
 
+def refusal(caller: Caller, method: str, path: str, *, is_last: bool) -> Entry:
+    """Return what is written of a request that a caller's role does not allow.
+
+    `is_last`: what this caller tries next is not written down.
+    """
+    shown = "".join(char if char.isprintable() else "?" for char in path)
+    role = f"the role {caller.role.name.lower()} does not suffice"
+    return Entry(
+        action=f"{method} {shown[:256]}",
+        subject=_subject(shown),
+        actor=caller.name,
+        source=caller.source,
+        detail=f"{role}; more of this caller are not written down for a while" if is_last else role,
+        outcome="refused",
+    )
+
+
 def _subject(path: str) -> str:
     """Return which host, intent or token a path is about."""
     parts = path.split("/")

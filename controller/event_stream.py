@@ -21,6 +21,9 @@ T = TypeVar("T")
 PAGE = 500
 """Stored events that are read at a time."""
 
+NOBODY = "somebody"
+"""A caller of whom nothing is known."""
+
 WRITE_SECONDS = 5.0
 """How long what happened before may take to be stored."""
 
@@ -39,13 +42,14 @@ async def stream(
     wanted: Filter,
     last: int | None,
     *,
+    caller: str = NOBODY,
     is_allowed: Callable[[], bool] = lambda: True,
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """Yield what happens; after the event `last`, where it is given, what happened since then.
 
-    Before each event it asks whether the reader may still have it.
+    It is for one `caller`; before each event it asks whether that one may still have it.
     """
-    with log.listening(wanted) as listener:
+    with log.listening(wanted, caller) as listener:
         after = 0
         if last is not None:
             # What happened before it listened may not be stored yet.

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 LISTENERS = 32
 """Who may listen at a time."""
 
+SHARE = 8
+"""How often one caller may: the rest is for others."""
+
 BEHIND = 2048
 """Events that may wait for one listener; one that is further behind is dropped."""
 
@@ -66,7 +69,8 @@ class Filter:
 class Listener:
     """Events that wait for one who listens; never more than `BEHIND`."""
 
-    def __init__(self, wanted: Filter) -> None:
+    def __init__(self, wanted: Filter, caller: str) -> None:
+        self.caller = caller
         self.lost = False
         """It is too far behind; what came since then is not here."""
         self._wanted = wanted
@@ -135,16 +139,20 @@ class EventLog:
         """How many listen."""
         return len(self._listeners)
 
-    def check_room(self) -> None:
-        """Raise Conflict where too many listen already."""
+    def check_room(self, caller: str) -> None:
+        """Raise Conflict where too many listen already, or this caller does so too often."""
+        if sum(one.caller == caller for one in self._listeners) >= SHARE:
+            raise Conflict(
+                f"{caller} listens to events {SHARE} times already: end one, or use another token"
+            )
         if len(self._listeners) >= LISTENERS:
             raise Conflict(f"{LISTENERS} listen to events already: end one of them, or try later")
 
     @contextmanager
-    def listening(self, wanted: Filter) -> Iterator[Listener]:
-        """Return a listener for the block; raises Conflict where too many listen already."""
-        self.check_room()
-        listener = Listener(wanted)
+    def listening(self, wanted: Filter, caller: str) -> Iterator[Listener]:
+        """Return a listener for the block; raises Conflict where there is no room for it."""
+        self.check_room(caller)
+        listener = Listener(wanted, caller)
         self._listeners.add(listener)
         try:
             yield listener

@@ -14,7 +14,7 @@ from controller import monitor_queries
 from controller.access import CALLER, Caller
 from controller.api import ErrorView
 from controller.database import Database
-from controller.event_stream import stream
+from controller.event_stream import NOBODY, stream
 from controller.events import Filter
 from controller.monitor import Monitor
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
@@ -25,9 +25,12 @@ from controller.tokens import Role
 PING_SECONDS = 15
 """Between two comments on a stream of events on which nothing happens."""
 
+MAX_TIME = 1e11
+"""A Unix time that is far away, and in microseconds is a number that databases take."""
+
 Kinds = Annotated[list[Kind] | None, Query(description="Kinds of events; left out: all.")]
 Name = Annotated[str | None, Query(max_length=64)]
-Since = Annotated[float, Query(ge=0, description="Unix time in seconds.")]
+Since = Annotated[float, Query(ge=0, le=MAX_TIME, description="Unix time in seconds.")]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="At most so many, the newest.")]
 LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, lt=2**63)]
 
@@ -54,12 +57,16 @@ def make_router(
         last: LastEvent = None,
     ) -> EventSourceResponse:
         """Return events as they happen (server-sent events), those after `Last-Event-ID` first."""
-        monitor.events.check_room()
         wanted = Filter(_visible(request, kind), intent, host)
         caller: Caller | None = request.scope.get(CALLER)
-        is_allowed = caller.is_still_known if caller else lambda: True
+        name, is_allowed = (
+            (caller.name, caller.is_still_known) if caller else (NOBODY, lambda: True)
+        )
+        monitor.events.check_room(name)
         happening = stream(
-            monitor.events, monitor.recorder, database, wanted, last, is_allowed=is_allowed
+            *(monitor.events, monitor.recorder, database, wanted, last),
+            caller=name,
+            is_allowed=is_allowed,
         )
         return EventSourceResponse(happening, ping=PING_SECONDS)
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -17,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.access import Access, Authenticate, local_caller
+from controller.access import Access, Authenticate, Refused, local_caller
 from controller.api import (
     ErrorView,
     HostView,
@@ -92,6 +93,23 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
 
+class PlainText:
+    """Refuses addresses with control characters, which are in no name: databases choke on some."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application have what can be read."""
+        if scope["type"] == "http":
+            asked = scope["path"] + unquote_plus(scope["query_string"].decode("latin-1"))
+            if any(ord(char) < ord(" ") or char == "\x7f" for char in asked):
+                detail = "the address has control characters, like %00 or %0A: leave them out"
+                await JSONResponse({"detail": detail}, 400)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 def make_app(
     orchestrator: Orchestrator, switches: SwitchServer, trust: Trust, control: str, listen: str
 ) -> FastAPI:
@@ -99,6 +117,7 @@ def make_app(
     app = FastAPI(title="Layer 4.5 NCO", version="1", responses={422: {"model": ErrorView}})
     app.add_middleware(AuditTrail, audit=trust.audit)
     app.add_middleware(BodyLimit, maximum=MAX_BODY)
+    app.add_middleware(PlainText)
     app.include_router(trust_routes(trust, orchestrator.cib))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
@@ -244,11 +263,16 @@ async def serve_locally(app: ASGIApp, path: Path) -> None:
 
 
 async def serve_by_tls(
-    app: ASGIApp, listener: socket.socket, context: ssl.SSLContext, authenticate: Authenticate
+    app: ASGIApp,
+    listener: socket.socket,
+    context: ssl.SSLContext,
+    authenticate: Authenticate,
+    refused: Refused,
 ) -> None:
-    """Serve callers with tokens, until cancelled."""
+    """Serve callers with tokens, until cancelled; `refused` is told what they may not do."""
+    access = Access(app, authenticate, refused)
     with listener:
-        await RestServer(Access(app, authenticate), context=context).run_on(listener)
+        await RestServer(access, context=context).run_on(listener)
 
 
 class _Uvicorn(uvicorn.Server):

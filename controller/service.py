@@ -154,7 +154,11 @@ def _for_tokens(app: FastAPI, trust: Trust) -> list[Coroutine[None, None, None]]
     """Return what serves callers by TLS, if the settings want it."""
     if trust.rest_listener is None:
         return []
-    return [serve_by_tls(app, trust.rest_listener, trust.open_context, trust.authenticate())]
+    return [
+        serve_by_tls(
+            app, trust.rest_listener, trust.open_context, trust.authenticate(), trust.refused
+        )
+    ]
 
 
 async def until_first_ends(*jobs: Coroutine[None, None, None]) -> None:

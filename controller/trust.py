@@ -15,9 +15,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from controller import ca
-from controller.access import Authenticate, token_caller
+from controller.access import Authenticate, Caller, token_caller
 from controller.artifacts import ArtifactStore
 from controller.audit import AuditLog, Entry
+from controller.audit_trail import refusal
 from controller.challenges import Challenges, Link, Source
 from controller.config import ConfigError, NcoConfig, StateFolder, split_endpoint
 from controller.database import Database
@@ -39,6 +40,9 @@ RETRY_SECONDS = 60.0
 
 FAILURES, FAILURES_PER_SECOND = 10.0, 0.1
 """Requests without a good token that one address has, at once and from then on."""
+
+REFUSALS, REFUSALS_PER_SECOND = 20.0, 1 / 60
+"""Requests beyond its role that are written down of one caller, at once and from then on."""
 
 
 class Trust:
@@ -82,7 +86,10 @@ class Trust:
         self._failures = FailureLimit(
             time.monotonic, allowed=FAILURES, per_second=FAILURES_PER_SECOND
         )
-        self._alarms: set[asyncio.Task[None]] = set()
+        self._refusals = FailureLimit(
+            time.monotonic, allowed=REFUSALS, per_second=REFUSALS_PER_SECOND
+        )
+        self._writing: set[asyncio.Task[None]] = set()
         self.enrol_port = 0
         self.rest_listener: socket.socket | None = None
 
@@ -167,6 +174,13 @@ class Trust:
         log.warning("host=%s revoked connected=%s", host, connected)
         return certificates, connected
 
+    def refused(self, caller: Caller, method: str, path: str) -> None:
+        """Write down what a caller's role does not allow, but not without end."""
+        if self._refusals.is_exceeded(caller.name):
+            return
+        is_last = self._refusals.failed(caller.name)
+        self._write(refusal(caller, method, path, is_last=is_last))
+
     # -- what it does by itself
 
     def _alarm(self, source: str) -> None:
@@ -178,9 +192,12 @@ class Trust:
             source=source,
             outcome="refused",
         )
+        self._write(entry)
+
+    def _write(self, entry: Entry) -> None:
         task = asyncio.create_task(_quietly(self.audit.add(entry)))
-        self._alarms.add(task)
-        task.add_done_callback(self._alarms.discard)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def _keep_fresh(self) -> None:
         """Renew the service's own certificate; connections that stand go on."""

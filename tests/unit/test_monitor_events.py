@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from sse_starlette.event import ServerSentEvent
 from controller import monitor_queries
 from controller.errors import Conflict
 from controller.event_stream import PAGE, stream
-from controller.events import BEHIND, LISTENERS, EventLog, Filter
+from controller.events import BEHIND, LISTENERS, SHARE, EventLog, Filter
 from controller.monitor_kinds import LOST, Kind
 from controller.monitor_recorder import Recorder
 from tests.unit.monitor_kit import PATIENCE, Clock, HeldWriter, World, opened, world
@@ -56,7 +57,7 @@ def test_a_filter_takes_what_it_names() -> None:
 def test_a_listener_that_never_reads_is_dropped_and_others_are_not() -> None:
     async def play() -> None:
         log = log_in_memory()
-        with log.listening(Filter()) as asleep, log.listening(Filter()) as awake:
+        with log.listening(Filter(), "a") as asleep, log.listening(Filter(), "b") as awake:
             for number in range(BEHIND + 10):
                 log.add(Kind.HOST, str(number))
                 event = await awake.next()
@@ -72,11 +73,22 @@ def test_a_listener_that_never_reads_is_dropped_and_others_are_not() -> None:
 
 def test_only_so_many_may_listen() -> None:
     log = log_in_memory()
-    contexts = [log.listening(Filter()) for _ in range(LISTENERS)]
-    for context in contexts:
-        context.__enter__()
-    with pytest.raises(Conflict, match="listen to events already"):
-        log.check_room()
+    with contextlib.ExitStack() as listening:
+        for number in range(LISTENERS):
+            listening.enter_context(log.listening(Filter(), f"caller {number}"))
+        with pytest.raises(Conflict, match="listen to events already"):
+            log.check_room("another")
+
+
+def test_one_caller_leaves_room_for_others() -> None:
+    log = log_in_memory()
+    with contextlib.ExitStack() as listening:
+        for _ in range(SHARE):
+            listening.enter_context(log.listening(Filter(), "greedy"))
+        with pytest.raises(Conflict, match=f"greedy listens to events {SHARE} times already"):
+            log.check_room("greedy")
+        log.check_room("modest")
+    log.check_room("greedy")
 
 
 async def texts(happening: AsyncIterator[ServerSentEvent], count: int) -> list[str]:

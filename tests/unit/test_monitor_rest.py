@@ -11,15 +11,18 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Scope
 
+from controller.access import Access, Caller
 from controller.cib import Cib
 from controller.errors import Refusal
-from controller.events import BEHIND, LISTENERS
+from controller.events import BEHIND, LISTENERS, SHARE
 from controller.metrics import MonitorCollector, NcoMetrics
 from controller.monitor_kinds import Kind
 from controller.monitor_rest import make_router
 from controller.names import Names
-from controller.rest import RestServer, _refused
+from controller.rest import PlainText, RestServer, _refused
+from controller.tokens import Role
 from tests.unit.monitor_kit import PATIENCE, World, world
 from wire import http_connection
 
@@ -27,17 +30,24 @@ EVENTS = 4 * BEHIND
 REQUEST = b"GET /events HTTP/1.1\r\nHost: nco\r\n\r\n"
 
 
+def caller(scope: Scope) -> Caller:
+    """Believe what a request says of who makes it."""
+    said = dict(scope["headers"]).get(b"x-name", b"one").decode()
+    return Caller(said, Role.ADMIN, "here")
+
+
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[tuple[World, Path]]:
-    async with world(folder) as there:
+async def served(folder: Path, database: str | None = None) -> AsyncIterator[tuple[World, Path]]:
+    async with world(database or folder) as there:
         metrics = NcoMetrics()
         metrics.read_from(MonitorCollector(there.monitor, there.database))
         names = Names(Cib(), there.database)
         app = FastAPI()
+        app.add_middleware(PlainText)
         app.add_exception_handler(Refusal, _refused)
         app.include_router(make_router(there.monitor, there.database, metrics.registry, names))
         path = folder / "rest.sock"
-        server = asyncio.create_task(RestServer(app).run(path))
+        server = asyncio.create_task(RestServer(Access(app, caller)).run(path))
         await until(path.exists)
         try:
             yield there, path
@@ -89,14 +99,16 @@ def test_readers_are_limited_and_their_places_come_free(tmp_path: Path) -> None:
             writers = []
             for number in range(LISTENERS):
                 _, writer = await asyncio.open_unix_connection(path)
-                writer.write(REQUEST)
+                name = f"Host: nco\r\nX-Name: {number // SHARE}".encode()
+                writer.write(REQUEST.replace(b"Host: nco", name))
                 writers.append(writer)
                 await until(lambda number=number: there.events.listeners == number + 1)
             transport = httpx.AsyncHTTPTransport(uds=str(path))
             async with httpx.AsyncClient(transport=transport, base_url="http://nco") as http:
-                answer = await http.get("/events", timeout=PATIENCE)
-                assert answer.status_code == 409
-                assert "listen to events already" in answer.json()["detail"]
+                for name, words in (("0", "0 listens to events 8 times"), ("x", "32 listen to")):
+                    answer = await http.get("/events", timeout=PATIENCE, headers={"X-Name": name})
+                    assert answer.status_code == 409
+                    assert words in answer.json()["detail"]
                 for writer in writers:
                     writer.close()
                 await until(lambda: there.events.listeners == 0)
@@ -133,12 +145,43 @@ def test_a_name_that_nobody_has_or_had_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
+        "/intents/a%00b/history",
+        "/flows?host=%00",
+        "/flows?process=a%0Ab",
+        "/flows?%00=1",
+        "/counters?intent=%1B",
+        "/events/log?host=a%00",
+        "/events?intent=%00",
+        "/alerts/%00",
+    ],
+)
+def test_control_characters_are_refused_by_either_database(
+    tmp_path: Path, database_url: str, path: str
+) -> None:
+    async def play() -> None:
+        async with served(tmp_path, database_url) as (_, socket):
+            transport = httpx.AsyncHTTPTransport(uds=str(socket))
+            async with httpx.AsyncClient(transport=transport, base_url="http://nco") as http:
+                answer = await http.get(path, timeout=PATIENCE)
+                assert answer.status_code == 400
+                assert "control characters" in answer.json()["detail"]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
         "/flows?limit=0",
         "/flows?since=-1",
         "/counters",
         "/events/log?kind=nothing",
         "/events/log?limit=99999999",
         "/alerts?cleared=-1",
+        "/events/log?since=1e300",
+        "/flows?since=inf",
+        "/flows?since=nan",
+        "/counters?intent=a&since=1e12",
     ],
 )
 def test_what_is_out_of_bounds_is_refused(tmp_path: Path, path: str) -> None:

@@ -20,6 +20,7 @@ import pytest
 from controller import ca
 from controller.access import READING, RULES
 from controller.config import NcoConfig, StateFolder
+from controller.trust import REFUSALS
 from host_agent.channel import Address, Backoff, Channel
 from host_agent.enrol import EnrolmentError, _ask, enrol
 from host_agent.renewal import Renewal
@@ -375,12 +376,56 @@ def test_callers_by_tls_do_what_their_role_allows(service: Service) -> None:
     listed = service.get("/tokens")
     assert {token["name"] for token in listed} >= {"t-viewer", "t-operator", "t-admin"}
     assert not any(secret in str(listed) for secret in secrets.values())
-    who = {e["actor"] for e in audit(service) if e["action"] == "DELETE /intents/none"}
-    assert who == {"token t-operator", "token t-admin"}
+    told = [e for e in audit(service) if e["action"] == "DELETE /intents/none"]
+    assert {one["actor"]: one["outcome"] for one in told} == {
+        "token t-viewer": "refused",
+        "token t-operator": "answered 404",
+        "token t-admin": "answered 404",
+    }
 
     call(service, "DELETE", "/tokens/t-viewer").raise_for_status()
     with remote(service, secrets["viewer"]) as client:
         assert ask(client, "GET", "/status").status_code == 401
+
+
+def test_what_a_role_does_not_allow_is_written_down_but_not_without_end(service: Service) -> None:
+    made = call(service, "POST", "/tokens", json={"name": "nosy", "role": "viewer"})
+    with remote(service, made.json()["token"]) as client:
+        assert ask(client, "GET", "/events?kind=audit").status_code == 403
+        for number in range(2 * int(REFUSALS)):
+            assert ask(client, "DELETE", f"/intents/none-{number}").status_code == 403
+        assert ask(client, "GET", "/tokens/%0A").status_code == 403
+
+    def written() -> list[dict[str, Any]]:
+        return [one for one in audit(service) if one["actor"] == "token nosy"]
+
+    eventually(lambda: len(written()) >= REFUSALS, "they are in the audit log")
+    entries = written()
+    assert len(entries) == REFUSALS
+    assert [one["action"] for one in entries[:2]] == ["GET /events", "DELETE /intents/none-0"]
+    assert {one["source"] for one in entries} == {"127.0.0.1"}
+    assert {one["outcome"] for one in entries} == {"refused"}
+    assert entries[0]["detail"] == "the role viewer does not suffice"
+    assert "more of this caller are not written down" in entries[-1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/hosts/a%00b"),
+        ("DELETE", "/intents/%00"),
+        ("PUT", "/intents/%00"),
+        ("POST", "/hosts/%00/labels"),
+        ("DELETE", "/tokens/%0A"),
+        ("PUT", "/policy?force=%00"),
+    ],
+)
+def test_control_characters_in_addresses_are_refused(
+    service: Service, method: str, path: str
+) -> None:
+    answer = call(service, method, path, json={})
+    assert answer.status_code == 400
+    assert "control characters" in answer.json()["detail"]
 
 
 def test_a_stream_of_events_ends_with_its_token(service: Service) -> None:
