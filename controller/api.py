@@ -167,6 +167,8 @@ class IntentView(BaseModel):
     deprecated: bool
     left_out: dict[str, str]
     """Hosts that it does without, each with the reason."""
+    unfollowed: str | None = None
+    """Why hosts that came, went or moved are not followed."""
     deployments: list[DeploymentView]
     hosts: list[IntentHostView]
     mirrors: list[MirrorView]

@@ -145,7 +145,7 @@ def print_intents(intents: Sequence[IntentView]) -> None:
                 intent.module,
                 ", ".join(map(endpoint, intent.spec.clients)),
                 ", ".join(map(endpoint, intent.spec.servers)),
-                intent.error or _waiting(intent) or "-",
+                intent.error or intent.unfollowed or _waiting(intent) or "-",
             )
             for intent in intents
         ),
@@ -162,6 +162,8 @@ def print_intent(intent: IntentView) -> None:
     )
     if intent.error:
         line(f"error: {intent.error}", "red")
+    if intent.unfollowed:
+        line(f"hosts and addresses are not followed: {intent.unfollowed}", "red")
     if len(intent.deployments) > 1:
         for deployment in intent.deployments:
             line(f"{deployment_text(deployment)}")

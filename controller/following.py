@@ -6,13 +6,12 @@ go what differs.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterable
 
 from controller.cib import Cib
 from controller.deconflict import overlap
-from controller.deployer import Deployer
+from controller.deployer import Deployer, Note
 from controller.errors import Refusal
 from controller.membership import Membership, current, running
 from controller.model import Deployment, IntentState
@@ -22,18 +21,22 @@ from controller.planner import Planner, as_before, carried, remaining
 from controller.rotation import in_transition
 from wire.match import Match
 
-log = logging.getLogger(__name__)
-
 
 class Following:
     """See the module's text; the base of what operators ask for."""
 
     def __init__(
-        self, cib: Cib, deployer: Deployer, planner: Planner, new_uid: Callable[[], uuid.UUID]
+        self,
+        cib: Cib,
+        deployer: Deployer,
+        planner: Planner,
+        note: Note,
+        new_uid: Callable[[], uuid.UUID],
     ) -> None:
         self.cib = cib
         self.planner = planner
         self._deployer = deployer
+        self._note = note
         self._membership = Membership(cib, deployer)
         self._new_uid = new_uid
         self._follow: set[str] = set()
@@ -75,11 +78,22 @@ class Following:
         if not left.clients or not left.servers:
             self._give_up(state, up)
             return
+        refused = None
         for succession in sorted({one.succession for one in up}):
             try:
                 self._follow_one(state, succession)
             except Refusal as refusal:
-                log.warning("intent=%s its members cannot be looked at: %s", state.name, refusal)
+                refused = str(refusal)
+        self._tell_followed(state, refused)
+
+    def _tell_followed(self, state: IntentState, refused: str | None) -> None:
+        """Take note of why an intent cannot be followed, and try again; or that it can."""
+        if refused is not None:
+            self._follow.add(state.name)
+        if refused != state.unfollowed:
+            state.unfollowed = refused
+            text = f"not followed: {refused}" if refused else "followed again"
+            self._note(state.name, state.phase, f"hosts and addresses are {text}", None)
 
     def _give_up(self, state: IntentState, up: list[Deployment]) -> None:
         state.error = state.error or "no host is left on one of its sides"

@@ -158,6 +158,8 @@ class IntentState:
     """Unix time at which the newest succession was begun."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Hosts that it no longer means, each with the reason."""
+    unfollowed: str | None = None
+    """Why its hosts cannot be looked at as they are now; it stays as it was. Not stored."""
     deployments: list[Deployment] = field(default_factory=list)
     stored: bool = False
 

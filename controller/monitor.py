@@ -45,6 +45,9 @@ class Network(Protocol):
     def impossible_mirrors(self) -> Mapping[str, str]:
         """Return, by intent, why the switches cannot mirror its traffic."""
 
+    def unfollowed(self) -> Mapping[str, str]:
+        """Return, by intent, why its hosts are not followed."""
+
 
 @dataclass
 class Counts:
@@ -158,6 +161,8 @@ class Monitor:
         self._look_for_lost_hosts(now)
         mirrors = dict(self._network.impossible_mirrors())
         self.alerts.keep_only(Alarm.MIRROR, mirrors, "it is possible again, or no longer wanted")
+        unfollowed = dict(self._network.unfollowed())
+        self.alerts.keep_only(Alarm.UNFOLLOWED, unfollowed, "it is followed again, or revoked")
         if not 0 <= now - self._sampled < self._sample_seconds:
             self._sampled = now
             self.counters.sample()

@@ -32,3 +32,5 @@ class Alarm(StrEnum):
     """A customization did not prove that it runs; cleared by hand."""
     MIRROR = "mirror"
     """The switches cannot copy an intent's traffic to its middlebox."""
+    UNFOLLOWED = "unfollowed"
+    """Hosts of an intent came, went or moved, and it cannot be told who is meant now."""

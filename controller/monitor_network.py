@@ -40,3 +40,11 @@ class NetworkView:
             if status is not None and status.state == "impossible":
                 found[wanted.id] = f"the traffic of {wanted.id} is not mirrored: {status.reason}"
         return found
+
+    def unfollowed(self) -> Mapping[str, str]:
+        """Return, by intent, why its hosts are not followed."""
+        return {
+            state.name: f"hosts and addresses of {state.name} are not followed: {state.unfollowed}"
+            for state in self._orchestrator.cib.intents()
+            if state.unfollowed is not None
+        }

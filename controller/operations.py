@@ -43,9 +43,8 @@ class Operations(Following):
         wall: Callable[[], float],
         new_uid: Callable[[], uuid.UUID],
     ) -> None:
-        super().__init__(cib, deployer, planner, new_uid)
+        super().__init__(cib, deployer, planner, note, new_uid)
         self._agents = agents
-        self._note = note
         self._wall = wall
         self._unproven: dict[tuple[str, str], str] = {}
         """Customizations, by host, that failed a challenge, until that is committed."""
@@ -92,7 +91,7 @@ class Operations(Following):
     def revoke(self, name: str, why: str = "revoked") -> None:
         """Begin to take an intent away; raises NotFound."""
         state = self._known(name)
-        state.revoked, state.error = True, None
+        state.revoked, state.error, state.unfollowed = True, None, None
         self.cib.note_intent(state)
         for deployment in list(state.deployments):
             deployment.error = None

@@ -107,6 +107,7 @@ class Views:
             priority=state.priority,
             deprecated=state.deprecated,
             left_out=state.left_out,
+            unfollowed=state.unfollowed,
             deployments=[_deployment(deployment) for deployment in state.deployments],
             hosts=self._intent_hosts(state, waiting) if hosts else [],
             mirrors=[self._mirror(mirror, state) for mirror in state.mirrors],

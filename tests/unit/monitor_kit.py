@@ -35,6 +35,7 @@ class Network:
         self.wanted: set[str] = set()
         self.away: set[str] = set()
         self.mirrors: dict[str, str] = {}
+        self.lost: dict[str, str] = {}
 
     def intent_of(self, _host: str, customization: str) -> str | None:
         return {"a": "tag", "b": "compress"}.get(customization[0])
@@ -44,6 +45,9 @@ class Network:
 
     def impossible_mirrors(self) -> dict[str, str]:
         return self.mirrors
+
+    def unfollowed(self) -> dict[str, str]:
+        return self.lost
 
 
 class HeldWriter:

@@ -228,13 +228,15 @@ def test_a_refusal_is_an_alert_until_a_newer_generation_is_in_force(database_url
     asyncio.run(play())
 
 
-def test_a_mirror_that_cannot_be_is_an_alert(database_url: str) -> None:
+@pytest.mark.parametrize("alarm", [Alarm.MIRROR, Alarm.UNFOLLOWED])
+def test_what_an_intent_lacks_is_an_alert_until_it_has_it(database_url: str, alarm: Alarm) -> None:
     async def play() -> None:
         async with world(database_url) as there:
-            there.network.mirrors = {"tag": "on another switch"}
+            lacks = {Alarm.MIRROR: there.network.mirrors, Alarm.UNFOLLOWED: there.network.lost}
+            lacks[alarm]["tag"] = "on another switch"
             there.monitor.look()
-            assert kinds(there) == [(Alarm.MIRROR, "tag")]
-            there.network.mirrors = {}
+            assert kinds(there) == [(alarm, "tag")]
+            lacks[alarm].clear()
             there.monitor.look()
             assert kinds(there) == []
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from controller.api import IntentView
 from controller.intent import Intent
 from controller.model import IntentState
+from controller.monitor_network import NetworkView
 from controller.phases import Phase
+from controller.switch_server import SwitchServer
+from controller.views import Views
 from tests.unit.nco_kit import intent, make_module
 from tests.unit.nco_world import HOSTS, LINGER, World
 from tests.unit.test_nco_membership import sends_to
@@ -47,6 +52,15 @@ def moves(world: World, name: str, *addresses: str) -> None:
         world.disconnect(name)
     world.hosts[name].addresses = list(addresses)
     world.connect(name)
+
+
+def shown(world: World) -> IntentView:
+    """Return what `nco show` is told."""
+
+    async def show() -> IntentView:
+        return Views(world.nco, SwitchServer(world.nco.steering)).intent("one")
+
+    return asyncio.run(show())
 
 
 def understands(world: World, name: str) -> bool:
@@ -131,3 +145,49 @@ def test_it_moves_again_before_all_have_followed(world: World) -> None:
     world.run_down()
     assert sends_to(world, "h1") == sends_to(world, "h2") == {"10.10.0.34"}
     assert [len(world.hosts[name].applied) for name in HOSTS] == [1, 1, 1]
+
+
+def test_what_cannot_be_followed_is_shown_until_it_can(world: World) -> None:
+    apply(world)
+    moves(world, "dns", HOSTS["dns"], NEW)
+    world.run_down()
+    why = "host dns has no single address (10.10.0.3, 10.10.0.33): say which by `address`"
+    assert the(world).unfollowed == why
+    assert (the(world).phase, the(world).error) == (Phase.ACTIVE, None)
+    assert sends_to(world, "h1") == {HOSTS["dns"]}, "it stays as it was"
+    assert shown(world).unfollowed == why
+    world.kill()
+    world.run_down()
+    assert shown(world).unfollowed == why
+    told = f"hosts and addresses are not followed: {why}"
+    for _ in range(3):
+        world.now += 2
+        world.run_down()
+    assert [event.text for event in world.nco.history.of("one")].count(told) == 1
+    moves(world, "dns", NEW)
+    world.run_down()
+    assert shown(world).unfollowed is None
+    assert "hosts and addresses are followed again" in [
+        event.text for event in world.nco.history.of("one")
+    ]
+    assert sends_to(world, "h1") == {NEW}
+
+
+def test_what_is_revoked_is_not_followed_and_nobody_minds(world: World) -> None:
+    apply(world)
+    moves(world, "dns", HOSTS["dns"], NEW)
+    world.settle()
+    world.nco.revoke("one")
+    assert the(world).unfollowed is None
+    world.run_down()
+    assert world.phase("one") == Phase.GONE
+
+
+def test_it_is_an_alert(world: World) -> None:
+    apply(world)
+    view = NetworkView(world.nco, lambda _: None)
+    assert view.unfollowed() == {}
+    moves(world, "dns", HOSTS["dns"], NEW)
+    world.settle()
+    (text,) = view.unfollowed().values()
+    assert text.startswith("hosts and addresses of one are not followed: host dns has no single")
