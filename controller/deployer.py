@@ -31,7 +31,7 @@ from controller.phases import (
     obstacle,
     wanted,
 )
-from controller.rotation import held_back, slots, superseded
+from controller.rotation import CUT_OFF_AFTER, held_back, slots, superseded
 from wire.messages import Customization
 
 NAMED = 64
@@ -153,7 +153,12 @@ class Deployer:
     def next_look(self) -> float | None:
         """Return when, by the clock, time alone will change something."""
         now = self._clock()
-        ends = (self.since(one) + self._linger for one in self._draining.values())
+        ends = [self.since(one) + self._linger for one in self._draining.values()]
+        for name in {one.intent for one in self._draining.values()}:
+            state = self._cib.intent(name)
+            for one in state.deployments if state is not None and state.left_out else ():
+                if one.phase == Phase.STOP_SEND:
+                    ends.append(self.since(one) + CUT_OFF_AFTER)
         return min((end for end in ends if end > now), default=None)
 
     def fail(self, state: IntentState, deployment: Deployment, reason: str) -> None:
@@ -320,7 +325,7 @@ class Deployer:
         self.fail(state, deployment, f"host {host}: {reason}")
 
     def _is_done(self, state: IntentState, deployment: Deployment) -> bool:
-        if held_back(state, deployment):
+        if held_back(state, deployment, self._is_given_up):
             return False
         if deployment.phase != Phase.DRAIN:
             return not deployment.unconfirmed
@@ -329,6 +334,15 @@ class Deployer:
             for one in state.deployments
             if one.phase == Phase.DRAIN and one.succession == deployment.succession
         )
+
+    def _is_given_up(self, deployment: Deployment, host: str) -> bool:
+        """Whether nobody waits any more for a host to stop: it is left out, and had its time.
+
+        It gets that as it may be well, and only slow: what it sends meanwhile is understood.
+        """
+        state = self._cib.intent(deployment.intent)
+        left_out = state is not None and host in state.left_out
+        return left_out and self._clock() >= self.since(deployment) + CUT_OFF_AFTER
 
     def _drained(self, deployment: Deployment) -> bool:
         return self._clock() >= self.since(deployment) + self._linger

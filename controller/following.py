@@ -15,6 +15,7 @@ from controller.deployer import Deployer, Note
 from controller.errors import Refusal
 from controller.membership import Membership, current, running
 from controller.model import Deployment, IntentState
+from controller.phases import Phase
 from controller.plan import Planned
 from controller.plan_checks import changes
 from controller.planner import Planner, as_before, carried, remaining
@@ -72,8 +73,19 @@ class Following:
         """Let an intent's members be those that it means now, as far as that can be done now."""
         self._follow.discard(state.name)
         up = [one for one in state.deployments if not one.goes_down]
-        if state.revoked or not up:
-            return
+        if up and not state.revoked:
+            self._follow_up(state, up)
+        self._wait_no_longer(state)
+
+    def _wait_no_longer(self, state: IntentState) -> None:
+        """Have what goes down go on without hosts that are left out: those go by themselves."""
+        for one in [one for one in state.deployments if one.ends]:
+            out = one.items.keys() & state.left_out.keys()
+            if one.phase == Phase.STOP_SEND and out and out != one.items.keys():
+                ids = {item.id for host in out for item in one.items[host]}
+                self._membership.leave(state, one, ids, "left out", self._new_uid())
+
+    def _follow_up(self, state: IntentState, up: list[Deployment]) -> None:
         left = remaining(state.intent, state)
         if not left.clients or not left.servers:
             self._give_up(state, up)
@@ -96,7 +108,7 @@ class Following:
             self._note(state.name, state.phase, f"hosts and addresses are {text}", None)
 
     def _give_up(self, state: IntentState, up: list[Deployment]) -> None:
-        state.error = state.error or "no host is left on one of its sides"
+        state.error, state.unfollowed = state.error or "no host is left on one of its sides", None
         self.cib.note_intent(state)
         for deployment in up:
             deployment.error = state.error

@@ -32,11 +32,11 @@ from controller.intent import Rotation
 from controller.model import Deployment, Host, IntentState
 from controller.modules import ModuleLibrary
 from controller.operations import FORGOTTEN
-from controller.phases import DEPLOYED, FRAGILE, HostNow, Phase
+from controller.phases import DEPLOYED, HostNow, Phase
 from controller.plan import Platform
 from controller.planner import Planner
 from controller.policy import Policy
-from controller.rotation import CUT_OFF_AFTER, in_transition, next_module
+from controller.rotation import CUT_OFF_AFTER, in_transition, keeping_up, next_module
 from controller.switch_link import Steering
 from wire.messages import ArtifactData, Desired, Hello, Report, dump
 
@@ -389,10 +389,9 @@ class Orchestrator(Building):
         """Leave behind who keeps a rotation up, where the policy says so."""
         if not rotation.cut_off:
             return
-        for one in list(state.deployments):
-            if one.kind == "rotation" and one.phase in FRAGILE:
-                late = filter(partial(self._is_late, one), sorted(one.unconfirmed))
-                self._leave_out(state, dict.fromkeys(late, "cut off: it kept a rotation up"))
+        for one in keeping_up(state):
+            late = filter(partial(self._is_late, one), sorted(one.unconfirmed))
+            self._leave_out(state, dict.fromkeys(late, "cut off: it kept a rotation up"))
 
     def _is_late(self, deployment: Deployment, host: str) -> bool:
         """Whether a host was away for too long of a deployment's phase."""

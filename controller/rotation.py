@@ -27,16 +27,17 @@ is on its way to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence
 
 from controller.model import Deployment, IntentState
-from controller.phases import DEPLOYED, OVER, Phase
+from controller.phases import DEPLOYED, FRAGILE, OVER, Phase
 
 FIRST, MIDDLE, LAST = 1, 2, 3
 """Slots of the order: what sends before the others, what was there before, what only receives."""
 
 CUT_OFF_AFTER = 60.0
-"""Seconds of a phase after which a host that is away is cut off, where the policy says so."""
+"""Seconds of a phase after which a host that is away is cut off, where the policy says so, and
+after which nobody waits any more for one that is left out to stop sending."""
 
 
 def slots(deployments: Sequence[Deployment]) -> dict[str, int]:
@@ -74,6 +75,19 @@ def in_transition(intent: IntentState) -> bool:
     return any(one.phase not in rests and one.kind != "left" for one in intent.deployments)
 
 
+def keeping_up(intent: IntentState) -> list[Deployment]:
+    """Return the deployments that a rotation waits for, or the next one would."""
+    if not in_transition(intent):
+        return []
+    newest = max((one.succession for one in intent.deployments if not one.goes_down), default=0)
+    return [
+        one
+        for one in intent.deployments
+        if (one.kind == "rotation" and one.phase in FRAGILE)
+        or (one.phase == Phase.STOP_SEND and one.goes_down and one.succession != newest)
+    ]
+
+
 def next_module(modules: Sequence[str], now: str) -> str:
     """Return what comes after a module, in turn."""
     if not modules:
@@ -81,12 +95,14 @@ def next_module(modules: Sequence[str], now: str) -> str:
     return modules[(modules.index(now) + 1) % len(modules)] if now in modules else modules[0]
 
 
-def held_back(state: IntentState, deployment: Deployment) -> bool:
+def held_back(
+    state: IntentState, deployment: Deployment, given_up: Callable[[Deployment, str], bool]
+) -> bool:
     """Whether a deployment that could go on waits for others of its succession.
 
     Hosts that joined send to servers of the deployments before theirs. So those that go up together
     send only when all of them receive, and those that go down together stop to receive only when
-    none of them sends any more; of hosts that are left out nobody waits for that.
+    none of them sends any more. `given_up` says of which hosts nobody waits for that any more.
     """
     others = [
         one
@@ -96,14 +112,16 @@ def held_back(state: IntentState, deployment: Deployment) -> bool:
     if deployment.phase == Phase.RECEIVE and deployment.proven:
         return any(one.phase == Phase.INACTIVE or _is_not_received(one) for one in others)
     if deployment.phase == Phase.DRAIN:
-        return any(_may_send(one, state.left_out.keys()) for one in others)
+        return any(_may_send(one, given_up) for one in others)
     return False
 
 
-def _may_send(deployment: Deployment, left: Set[str]) -> bool:
+def _may_send(deployment: Deployment, given_up: Callable[[Deployment, str], bool]) -> bool:
     """Whether one that goes down still sends, or stopped only now: its drain is to come."""
+    if deployment.phase != Phase.STOP_SEND:
+        return False
     waits = deployment.unconfirmed
-    return deployment.phase == Phase.STOP_SEND and (not waits or not waits <= left)
+    return not waits or not all(given_up(deployment, host) for host in waits)
 
 
 def _is_not_received(deployment: Deployment) -> bool:

@@ -11,6 +11,7 @@ from controller.errors import Conflict
 from controller.intent import Intent
 from controller.model import IntentState
 from controller.phases import Phase
+from controller.rotation import CUT_OFF_AFTER
 from tests.unit.nco_kit import intent
 from tests.unit.nco_world import LINGER, World
 from tests.unit.test_nco_membership import BY_LABEL, SERVERS, Understood, labelled, sends_to
@@ -178,3 +179,114 @@ def test_the_next_rotation_does_not_wait_for_a_removal_that_is_owed(world: World
     back(world, "dns2")
     assert modules(world, *EVERYBODY) == {"idle"}
     assert len(the(world).deployments) == 1
+
+
+def others_answer(world: World, silent: str, safety: Understood | None = None) -> None:
+    """Let everybody answer but one, who is connected and does not."""
+    for _ in range(4):
+        world.settle()
+        for name in EVERYBODY:
+            while name != silent and world.hosts[name].inbox:
+                world.answer(name)
+                if safety:
+                    safety.check()
+        world.now += LINGER
+
+
+def test_a_host_that_is_left_out_is_waited_for_a_while_to_stop(world: World) -> None:
+    """It may be well, and only slow."""
+    safety = Understood(world)
+    world.nco.leave_out("one", "h2", "a test")
+    world.nco.revoke("one")
+    others_answer(world, "h2", safety)
+    assert sends_to(world, "h2") == set(SERVERS.values())
+    safety.check()
+    later(world, safety)
+    assert world.phase("one") == Phase.GONE
+
+
+def test_a_host_that_is_left_out_and_never_answers_keeps_nobody(world: World) -> None:
+    world.nco.leave_out("one", "h2", "a test")
+    world.nco.revoke("one")
+    others_answer(world, "h2")
+    world.now += CUT_OFF_AFTER
+    others_answer(world, "h2")
+    assert not any(world.hosts[name].applied for name in ("h1", "dns", "dns2"))
+    assert world.nco.waiting(the(world)).keys() == {"h2"}
+
+
+def next_look(world: World) -> float:
+    """Return how long it is until time alone changes something."""
+    settled = world.nco.settle()
+    if settled.store is not None:
+        world.database.submit(settled.store).result()
+    world.nco.committed()
+    assert settled.delay is not None
+    return settled.delay
+
+
+def test_it_is_looked_again_when_the_while_is_over(world: World) -> None:
+    world.nco.leave_out("one", "h2", "a test")
+    world.nco.revoke("one")
+    others_answer(world, "h2")
+    assert 0 < next_look(world) <= CUT_OFF_AFTER
+
+
+def rotated(world: World, silent: str) -> None:
+    """Have M2 everywhere, and M1 wait for one host to stop."""
+    world.nco.rotate("one", "other")
+    world.settle()
+    world.build()
+    for _ in range(2):
+        world.settle()
+        for name in EVERYBODY:
+            world.answer(name)
+    others_answer(world, silent)
+    assert [one.phase for one in the(world).deployments] == [Phase.STOP_SEND, Phase.ACTIVE]
+
+
+def test_what_was_superseded_does_not_wait_for_who_is_left_out_meanwhile(world: World) -> None:
+    rotated(world, "h2")
+    assert modules(world, "h2") == {"idle", "other"}
+    new = next(c for c in world.hosts["h2"].applied.values() if c.module == "other")
+    world.nco.challenge_failed("h2", new.id, "no answer")
+    others_answer(world, "h2")
+    world.now += CUT_OFF_AFTER
+    others_answer(world, "h2")
+    assert modules(world, "h1", "dns", "dns2") == {"other"}
+    assert the(world).phase == Phase.ACTIVE
+
+
+def test_where_one_side_is_lost_nobody_waits_for_who_does_not_answer(world: World) -> None:
+    """Both clients fail their challenges; one of them says nothing any more."""
+    world.nco.revoke("one")
+    later(world)
+    world.nco.apply(Intent.model_validate(intent("one", client=[{"host": "h1"}, {"host": "h2"}])))
+    later(world)
+    for name in ("h1", "h2"):
+        item = next(iter(world.hosts[name].applied))
+        world.nco.challenge_failed(name, item, "no answer")
+    others_answer(world, "h2")
+    world.now += CUT_OFF_AFTER
+    others_answer(world, "h2")
+    assert not any(world.hosts[name].applied for name in ("h1", "dns", "dns2"))
+    assert "challenge failed" in str(the(world).error)
+
+
+def test_a_policy_cuts_off_who_is_away_when_the_old_one_is_to_stop(world: World) -> None:
+    world.nco.revoke("one")
+    later(world)
+    world.nco.apply(Intent.model_validate({**BY_LABEL, "rotation": {"cut_off": True}}))
+    later(world)
+    rotated(world, "h2")
+    away(world, "h2")
+    for _ in range(3):
+        world.now += CUT_OFF_AFTER
+        later(world)
+    assert the(world).left_out == {"h2": "cut off: it kept a rotation up"}
+    assert modules(world, "h1", "dns", "dns2") == {"other"}
+    world.nco.rotate("one", "idle")
+    later(world)
+    assert modules(world, "h1", "dns", "dns2") == {"idle"}
+    back(world, "h2")
+    assert not world.hosts["h2"].applied
