@@ -38,8 +38,10 @@ class Slot:
     dialect: Dialect | None  # none: it only watches
     ends: list[int | None] = field(default_factory=lambda: [None, None])  # switches; not attached
     priorities: list[int] = field(default_factory=lambda: [0, 0])
+    was_on: set[int] = field(default_factory=set)  # ends that have, or had, it under this epoch
 
     def renew(self) -> None:
+        self.was_on.clear()
         self.made = replace(self.made, epoch=self.made.epoch + 10)
         if self.dialect:
             self.dialect = replace(self.dialect, epoch=self.made.epoch)
@@ -77,7 +79,7 @@ class Way:
     begun: set[bytes] = field(default_factory=set)  # kinds of marks that were read in part
     begun_since: int = 0
     split_late: bool = False  # of one of them, time was over before the rest
-    mark: tuple[int, bytes] = (0, b"")  # where it stands among the application's bytes
+    marks: list[tuple[int, bytes]] = field(default_factory=list)  # and where among the written
     held_since: int = 0
     impatient: bool = False  # nothing may be held any more
     _heard: int = 0  # chunks that were delivered whole
@@ -88,7 +90,7 @@ class Way:
         messages = self.decoder.messages
         assert self.decoder.take(chunk, tokens) == app
         if self.decoder.marks != marks:
-            self.mark = len(self.written), chunk[:20]
+            self.marks.append((len(self.written), chunk[:20]))
         on = [dialect for dialect in (before, self.decoder.current) if dialect]
         messages = self.decoder.messages - messages
         most = 20 + messages * (4 + max(one.growth for one in on)) if on else 0
@@ -123,6 +125,7 @@ class Way:
         else:
             self.got += app
             assert self._is_right(), "other bytes than were written"
+            self._raise_fault()
         if app is None or len(app) < room:
             self.consumed = self.delivered
             self._expect_little_held()
@@ -131,11 +134,23 @@ class Way:
     def _is_right(self) -> bool:
         if self.written.startswith(self.got):
             return True
-        place, mark = self.mark
-        return self.split_late and (self.written[:place] + mark[:19]).startswith(self.got)
+        return self.split_late and any(
+            (self.written[:place] + mark[:19]).startswith(self.got) for place, mark in self.marks
+        )
+
+    @property
+    def is_cut(self) -> bool:
+        """The last byte that was delivered is inside a mark."""
+        return any(start < self.delivered < end for start, end in self.decoder.marks.values())
 
     def _inside(self, start: int, end: int) -> bool:
         return start < self.delivered and self.consumed < end
+
+    def _raise_fault(self) -> None:
+        """What was read before a fault is handed over first; the next read tells of it."""
+        if self.receiver.receiving == ReceiveState.BROKEN:
+            self._expect_fault()
+            raise AssertionError(f"{self.receiver.read(1)!r} behind a fault")
 
     def _expect_fault(self) -> None:
         assert self.receiver.receiving == ReceiveState.BROKEN
@@ -213,6 +228,9 @@ class World:
             slot.renew()
             if slot.dialect:
                 self.dialects[slot.dialect.name] = slot.dialect
+        if end in slot.was_on:
+            return
+        slot.was_on.add(end)
         # Only who may send from the first can open a new stream.
         can_send = slot.dialect is None or (slot.ends[1 - end] or 0) & RECEIVE
         switches = (SEND if can_send else 0) | RECEIVE
@@ -341,7 +359,8 @@ class World:
         """A mark that was read in part is late when nothing is held any more."""
         way = self.ways[1 - end]
         new = way.begun_since and self.now - HOLD_NS >= way.begun_since
-        way.split_late |= bool(way.begun and (self.late[end] or way.impatient or new))
+        in_part = way.begun or way.is_cut
+        way.split_late |= bool(in_part and (self.late[end] or way.impatient or new))
 
     # -- bytes
 
@@ -384,7 +403,8 @@ class World:
         way = self.ways[end]
         if self.late[1 - end] or way.impatient:
             for start, stop in way.decoder.marks.values():
-                if way.delivered <= start < way.delivered + size < stop:
+                is_read = way.delivered > start and way.begun
+                if start < way.delivered + size < stop and not is_read:
                     size = stop - way.delivered
         way.deliver(size)
         if way.delivered >= way.live_mark[1] > way.consumed and self.may_go[1 - end]:

@@ -296,7 +296,7 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "adversary"
 
 
-@pytest.mark.parametrize("seed", [1, 2, random.SystemRandom().getrandbits(32)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_millions_of_steps_under_sanitizers(in_c: Path, seed: int) -> None:
     """To repeat it: kernel_tap/user/adversary.c; the test's name has the seed."""
     result = subprocess.run([str(in_c), str(seed), "2000000"], capture_output=True, check=False)
