@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from controller import cli_events
-from controller.api import IntentView
+from controller.api import IntentView, MirrorView
 from controller.cli_client import CommandError, NcoClient, Unreachable, connected, intent_path
 from controller.cli_print import event_text, line, mirror_text, note
 from controller.config import find_state
@@ -164,9 +164,10 @@ class Follower:
                 self._printed = event.at
                 self._quiet_until = time.monotonic() + WORTH_SAYING
                 line(event_text(event, self._began))
+        missing = [one for one in view.mirrors if view.phase == Phase.ACTIVE and not _stands(one)]
         held_up = "; ".join(
             [f"{host}: {reason}" for host, reason in sorted(view.waiting.items())]
-            + [mirror_text(m) for m in view.mirrors if view.phase == Phase.ACTIVE]
+            + [mirror_text(mirror) for mirror in missing]
         )
         if held_up and held_up != self._said and time.monotonic() > self._quiet_until:
             self._said = held_up
@@ -185,7 +186,11 @@ class Follower:
 
 
 def _mirrored(view: IntentView) -> bool:
-    return all(mirror.state == "installed" for mirror in view.mirrors)
+    return all(map(_stands, view.mirrors))
+
+
+def _stands(mirror: MirrorView) -> bool:
+    return mirror.state == "installed"
 
 
 def _has_rotation(view: IntentView, number: int) -> bool:

@@ -55,7 +55,9 @@ def rotate(
     if cancel:
         with connected(find_state(state)) as nco:
             nco.call("DELETE", f"{intent_path(name)}/rotation", IntentView)
-        cli_print.line(f"the rotation of {name} is taken back")
+        cli_print.line(
+            f"the rotation of {name} is being taken back: `nco show {name}` shows how far it is"
+        )
         return
     body = Rotate(module=module, parameters=dict(parameter(text, "--set") for text in values or []))
     how = (

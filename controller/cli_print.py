@@ -200,7 +200,7 @@ def deployment_text(deployment: DeploymentView) -> str:
     waits = ", ".join(deployment.unconfirmed)
     return (
         f"deployment {deployment.number} ({deployment.kind}), {deployment.module} on "
-        f"{deployment.hosts} hosts: {deployment.phase}"
+        f"{_hosts(deployment.hosts)}: {deployment.phase}"
         + (f", not confirmed by {waits}" if waits else "")
     )
 

@@ -90,8 +90,8 @@ def _check(
     if unordered:
         raise Conflict(
             f"intents {item.intent!r} and {other.intent!r} would both act on one flow of host "
-            f"{item.host}: revoke one, let them match different processes, or say in the file of "
-            "one of them which acts first (`priority = 50`; default 100). Both would have, for "
+            f"{item.host}: revoke one, let them match different processes, or say which acts first "
+            "(`--priority 50`, in a file `priority = 50`; default 100). Both would have, for "
             f"example, {flow}"
         )
     raise Conflict(

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from controller.cib import Cib
 from controller.deployer import Deployer
+from controller.errors import listed
 from controller.model import Deployment, IntentState, Kind
 from controller.phases import Phase
 from controller.plan import Planned
@@ -42,8 +43,8 @@ class Membership:
         joined = new_deployment(state, uid, "joined", like)
         joined.fill(added)
         self._cib.add_deployment(state, joined)
-        hosts = ", ".join(sorted(joined.items)[:8])
-        self._deployer.announce(joined, f"new on {len(joined.items)} hosts: {hosts}")
+        hosts = listed(joined.items, f"nco show {state.name}")
+        self._deployer.announce(joined, f"new: {hosts}")
 
     def leave(
         self, state: IntentState, deployment: Deployment, ids: set[str], why: str, uid: uuid.UUID

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -36,7 +37,12 @@ log = logging.getLogger("dca")
 MAX_TOKEN = 4096
 """Characters of a file that are looked at for a token."""
 
-output = Console(highlight=False, soft_wrap=True)
+WIDE = 200
+"""Columns when the output is not a terminal."""
+
+output = Console(
+    width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True, emoji=False
+)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 app = typer.Typer(

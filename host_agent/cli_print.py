@@ -24,8 +24,7 @@ def summary(name: str, whole: TapStatus) -> str:
 
 def customizations(statuses: Sequence[Status]) -> Table:
     """Return the customizations of a network namespace."""
-    titles = "module", "acts on", "flows", "sent", "received"
-    table = Table(Column("customization", no_wrap=True), *titles)
+    table = _table("CUSTOMIZATION", "MODULE", "ACTS ON", "FLOWS", "SENT", "RECEIVED")
     for one in statuses:
         counted = str(one.counters.sent), str(one.counters.received)
         flows = "-" if one.flows is None else str(one.flows)
@@ -48,14 +47,13 @@ def _acts_on(one: Status) -> str:
 
 def flows(each: Sequence[Flow]) -> Table:
     """Return the sockets that have customizations."""
-    titles = "local", "remote", "process", "uid", "state", "sent", "received"
-    table = Table("flow", *titles)
+    table = _table("FLOW", "LOCAL", "REMOTE", "PROCESS", "UID", "STATE", "SENT", "RECEIVED")
     for flow in each:
         counts = [one.counters for one in flow.customizations]
         table.add_row(
             f"{flow.transport} {flow.number}",
-            f"{flow.local} {flow.local_port}",
-            f"{flow.remote} {flow.remote_port}" if flow.remote else "-",
+            _end(flow.local, flow.local_port),
+            _end(flow.remote, flow.remote_port) if flow.remote else "-",
             _safe(f"{flow.process} ({flow.thread} {flow.pid})"),
             str(flow.uid),
             flow.state or "-",
@@ -63,6 +61,21 @@ def flows(each: Sequence[Flow]) -> Table:
             str(sum(one.received for one in counts)),
         )
     return table
+
+
+def _table(*titles: str) -> Table:
+    """Return a table without rows, as `nco` has them."""
+    return Table(
+        *(Column(title, overflow="fold") for title in titles),
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+
+
+def _end(address: str, port: int | None) -> str:
+    shown = f"[{address}]" if ":" in address else address
+    return shown if port is None else f"{shown}:{port}"
 
 
 def _safe(text: str) -> Text:
