@@ -7,8 +7,8 @@ import os
 import pytest
 from hypothesis import settings
 
-# No deadlines: a loaded machine is no fault of what is tested. CI plays the same games each time, so
-# that it judges the change; `pytest --hypothesis-profile=search` plays others (docs/fuzzing.md).
+# No deadlines: a loaded machine is no fault of what is tested. CI plays the same games each time,
+# so that it judges the change; `pytest --hypothesis-profile=search` plays others (docs/fuzzing.md).
 settings.register_profile("l45", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile("l45")
