@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
+from tests.waiting import PATIENCE
+
 USER = "postgres"
-PATIENCE = 60.0
 
 
 def programs() -> Path | None:

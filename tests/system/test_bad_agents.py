@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.unit.nco_kit import (
-    PATIENCE,
     Network,
     Service,
     credentials,
@@ -20,6 +19,7 @@ from tests.unit.nco_kit import (
     make_module,
     network,
 )
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 

@@ -17,6 +17,7 @@ from controller.certificates import SERVER, pem
 from controller.config import NcoConfig, StateFolder
 from host_agent.channel import Address
 from host_agent.tap import TapError
+from tests.waiting import PATIENCE
 from wire import credential_files
 from wire.artifact import Artifact
 from wire.frames import FrameReader, encode
@@ -38,9 +39,6 @@ from wire.messages import (
 )
 
 M = TypeVar("M", bound=Message)
-
-PATIENCE = 20.0
-"""Seconds after which a test that waits gives up."""
 
 
 class Network:

@@ -17,6 +17,7 @@ from controller import ca
 from controller.config import NcoConfig, StateFolder
 from controller.control import ControlLimits, ControlServer
 from controller.orchestrator import Link
+from tests.waiting import PATIENCE
 from wire.artifact import Artifact
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials, PeerCertificate
@@ -119,7 +120,7 @@ class Peer:
         """Return the next message, None at the connection's end."""
         while not self._values:
             try:
-                data = await asyncio.wait_for(self.reader.read(65536), 10)
+                data = await asyncio.wait_for(self.reader.read(65536), PATIENCE)
             except ConnectionError:
                 return None
             if not data:
@@ -171,11 +172,10 @@ class World:
         await self.until("disconnected good")
 
     async def until(self, said: str) -> None:
-        for _ in range(500):
-            if said in self.listener.said:
-                return
+        deadline = time.monotonic() + PATIENCE
+        while said not in self.listener.said:
+            assert time.monotonic() < deadline, f"{said!r} not among {self.listener.said}"
             await asyncio.sleep(0.02)
-        raise AssertionError(f"{said!r} not among {self.listener.said}")
 
 
 def in_world(

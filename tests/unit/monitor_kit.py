@@ -15,9 +15,8 @@ from controller.errors import Unavailable
 from controller.events import EventLog
 from controller.monitor import Monitor
 from controller.monitor_recorder import Recorder
+from tests.waiting import PATIENCE
 from wire.messages import Counters, Flow, FlowCustomization, Hello, Report, Status
-
-PATIENCE = 20.0
 
 
 class Clock:

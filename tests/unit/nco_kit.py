@@ -21,6 +21,7 @@ from controller import ca
 from controller.cib import Cib, read_all
 from controller.config import NcoConfig, StateFolder
 from controller.database import Database
+from tests.waiting import PATIENCE
 from wire import challenge
 from wire.artifact import verified
 from wire.frames import FrameReader, encode
@@ -72,9 +73,6 @@ type = "u32"
 value = 0x58544147
 """
 
-PATIENCE = 60.0
-"""Seconds after which a test that waits gives up; long, as others may load the machine."""
-
 ADDRESSES = {"h1": "10.10.0.1", "dns": "10.10.0.3", "mb": "10.10.0.6"}
 
 
@@ -98,13 +96,13 @@ def make_module(
     (folder / "module.c").write_text(source)
 
 
-def make_state(folder: Path, *, linger: float = 0.2, heartbeat: float = 1.0) -> StateFolder:
+def make_state(folder: Path) -> StateFolder:
     """Write a state folder whose service listens on a free port of the loopback interface."""
     state = StateFolder(folder / "state")
     ca.initialise(state, NcoConfig(control="127.0.0.1:4545", listen="127.0.0.1:0"))
     make_module(folder / "modules")
     with state.config.open("a") as file:
-        file.write(f'linger = {linger}\nheartbeat = {heartbeat}\nmodules = "{folder}/modules"\n')
+        file.write(f'linger = 0.2\nmodules = "{folder}/modules"\n')
     return state
 
 

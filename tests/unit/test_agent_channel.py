@@ -18,7 +18,6 @@ import pytest
 from host_agent.channel import MAX_UNSENT, Address, Backoff, Channel, explain
 from host_agent.converge import Connected, Disconnected
 from tests.unit.agent_kit import (
-    PATIENCE,
     Network,
     Session,
     background,
@@ -27,6 +26,7 @@ from tests.unit.agent_kit import (
     logged,
     scripted,
 )
+from tests.waiting import PATIENCE
 from wire.frames import HEADER, MAX_FRAME, encode
 from wire.identity import NCO_NAME, Credentials
 from wire.messages import ArtifactData, Desired, Heartbeat, Hello, Refused, Report, Welcome, dump

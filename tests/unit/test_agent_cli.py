@@ -14,7 +14,8 @@ from host_agent.channel import Address
 from host_agent.cli import _address
 from host_agent.privileges import needs_root as lacking_root
 from host_agent.store import Store
-from tests.unit.agent_kit import PATIENCE, Network
+from tests.unit.agent_kit import Network
+from tests.waiting import PATIENCE
 
 needs_root = pytest.mark.skipif(
     lacking_root() is not None, reason="`dca run` asks for root before all else"

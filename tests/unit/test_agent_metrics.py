@@ -14,7 +14,6 @@ from host_agent.metrics import AgentMetrics
 from host_agent.store import Store
 from host_agent.taps import Taps
 from tests.unit.agent_kit import (
-    PATIENCE,
     MemoryTap,
     Network,
     background,
@@ -23,6 +22,7 @@ from tests.unit.agent_kit import (
     eventually,
     scripted,
 )
+from tests.waiting import PATIENCE
 from wire.messages import Hello, Need, Report
 
 

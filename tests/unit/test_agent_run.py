@@ -14,7 +14,6 @@ from host_agent.store import Store
 from host_agent.tap import TapError
 from host_agent.taps import Taps
 from tests.unit.agent_kit import (
-    PATIENCE,
     MemoryTap,
     Network,
     ScriptedNco,
@@ -26,6 +25,7 @@ from tests.unit.agent_kit import (
     scripted,
     signed,
 )
+from tests.waiting import PATIENCE
 from wire.messages import ArtifactData, Desired, Heartbeat, Hello, Need, Report
 
 

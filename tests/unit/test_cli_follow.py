@@ -17,9 +17,10 @@ from controller.cli_client import CommandError, Unreachable
 from controller.cli_follow import Follower
 from controller.intent import Intent
 from controller.phases import Phase
-from tests.unit.nco_kit import PATIENCE, eventually, intent, network
+from tests.unit.nco_kit import eventually, intent, network
 from tests.unit.test_cli_events import lines
 from tests.unit.test_nco_cli import NCO, TAG
+from tests.waiting import PATIENCE
 
 FOR_EVER = 1e6
 

@@ -17,7 +17,8 @@ from controller.event_stream import PAGE, stream
 from controller.events import BEHIND, LISTENERS, SHARE, EventLog, Filter
 from controller.monitor_kinds import LOST, Kind
 from controller.monitor_recorder import Recorder
-from tests.unit.monitor_kit import PATIENCE, Clock, HeldWriter, World, opened, world
+from tests.unit.monitor_kit import Clock, HeldWriter, World, opened, world
+from tests.waiting import PATIENCE
 
 
 def log_in_memory() -> EventLog:

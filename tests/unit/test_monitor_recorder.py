@@ -15,7 +15,8 @@ from controller import monitor_recorder
 from controller.database import Base
 from controller.monitor_recorder import BATCH, Recorder
 from controller.monitor_tables import AlertRow
-from tests.unit.monitor_kit import PATIENCE, HeldWriter, opened
+from tests.unit.monitor_kit import HeldWriter, opened
+from tests.waiting import PATIENCE
 
 
 def alert(number: int, text: str = "") -> dict[str, object]:

@@ -23,7 +23,8 @@ from controller.monitor_rest import make_router
 from controller.names import Names
 from controller.rest import PlainText, RestServer, _refused
 from controller.tokens import Role
-from tests.unit.monitor_kit import PATIENCE, World, world
+from tests.unit.monitor_kit import World, world
+from tests.waiting import PATIENCE, LoopClock
 from wire import http_connection
 
 EVENTS = 4 * BEHIND
@@ -65,11 +66,10 @@ async def until(what: Callable[[], object]) -> None:
 
 
 def test_a_reader_that_never_reads_is_given_up_and_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_connection, "STALL_SECONDS", 0.2)
-
     async def play() -> None:
+        clock = LoopClock()
         async with served(tmp_path) as (there, path):
             reader, writer = await asyncio.open_unix_connection(path, limit=1)
             writer.write(REQUEST)
@@ -80,6 +80,8 @@ def test_a_reader_that_never_reads_is_given_up_and_cut_off(
                     await asyncio.sleep(0)
             await until(lambda: there.events.lost_listeners == 1)
             assert there.events.listeners == 0
+            assert "is cut off" not in caplog.text
+            clock.forward(http_connection.STALL_SECONDS)
             await until(lambda: "is cut off" in caplog.text)  # not earlier: it would be read again
             async with asyncio.timeout(PATIENCE):
                 got = 0

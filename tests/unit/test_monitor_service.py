@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.monitor_kit import flow
 from tests.unit.nco_kit import (
-    PATIENCE,
     Agent,
     Network,
     Service,
@@ -27,6 +26,7 @@ from tests.unit.nco_kit import (
     network,
     running,
 )
+from tests.waiting import PATIENCE
 from wire.messages import Counters, Flow, FlowCustomization, Flows
 
 

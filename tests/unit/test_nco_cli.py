@@ -19,7 +19,6 @@ from controller.cli import app as nco_app
 from controller.config import StateFolder
 from host_agent.cli import app as dca_app
 from tests.unit.nco_kit import (
-    PATIENCE,
     Agent,
     Network,
     Service,
@@ -28,6 +27,7 @@ from tests.unit.nco_kit import (
     make_state,
     network,
 )
+from tests.waiting import PATIENCE
 
 NCO = (sys.executable, "-m", "controller.cli")
 TAG = ("idle", "--name", "tag", "--client", "h1:dig", "--server", "dns:dnsmasq")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -69,20 +68,34 @@ def test_asking_in_vain_again_and_again_does_not_fill_the_log(
     assert 1 <= caplog.text.count("needs artifacts") <= 100
 
 
-def test_silent_peers_are_let_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-
+def test_an_agent_that_falls_silent_is_let_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test(world: World) -> None:
         agent = await world.agent()
-        no_hello = await world.peer("mute")
-        no_handshake = await Peer.open_plain(world.port)
-        await asyncio.gather(agent.ended(), no_hello.ended(), no_handshake.ended())
+        assert await agent.ended()
         await world.until("disconnected h1")
 
-    short = ControlLimits(heartbeat=0.4, handshake_time=1, hello_time=1)
-    in_world(tmp_path, test, short)
-    assert "no hello within" in caplog.text
+    in_world(tmp_path, test, replace(LIMITS, heartbeat=0.1))
     assert "silent for" in caplog.text
+
+
+def test_who_says_no_hello_is_let_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(world: World) -> None:
+        mute = await world.peer("mute")
+        assert await mute.ended()
+
+    in_world(tmp_path, test, replace(LIMITS, hello_time=0.2))
+    assert "no hello within 0.2 s" in caplog.text
+
+
+def test_who_makes_no_handshake_is_let_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(world: World) -> None:
+        plain = await Peer.open_plain(world.port)
+        assert await plain.ended()
+
+    in_world(tmp_path, test, replace(LIMITS, handshake_time=0.2))
+    assert "handshake failed" in caplog.text
 
 
 def test_strangers_do_not_pile_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,6 @@ from controller.switch_link import (
 )
 from controller.switch_server import SwitchServer
 from tests.unit.nco_kit import (
-    PATIENCE,
     Service,
     eventually,
     intent,
@@ -30,6 +29,7 @@ from tests.unit.nco_kit import (
     network,
     running,
 )
+from tests.waiting import PATIENCE
 from wire.frames import FrameReader, encode
 from wire.messages import dump, parse
 

@@ -24,7 +24,8 @@ from controller.trust import REFUSALS
 from host_agent.channel import Address, Backoff, Channel
 from host_agent.enrol import EnrolmentError, _ask, enrol
 from host_agent.renewal import Renewal
-from tests.unit.nco_kit import PATIENCE, Service, credentials, eventually, make_state, running
+from tests.unit.nco_kit import Service, credentials, eventually, make_state, running
+from tests.waiting import PATIENCE
 from wire.credential_files import new_key, signing_request
 from wire.enrol import Token
 from wire.frames import FrameReader, encode

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+import uvicorn
 
 from host_agent.metrics import AgentMetrics
-from tests.unit.agent_kit import PATIENCE
+from tests.waiting import PATIENCE, LoopClock
 from wire import http_connection
 
 WHOLE = b"GET /metrics HTTP/1.1\r\nHost: dca\r\n\r\n"
@@ -39,33 +41,39 @@ def beside_metrics(play: Coroutine[Any, Any, None], listener: socket.socket) -> 
         WHOLE + b"G",
     ],
 )
-def test_who_does_not_say_to_the_end_what_it_wants_is_cut_off(
-    said: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_connection, "REQUEST_SECONDS", 0.2)
+def test_who_does_not_say_to_the_end_what_it_wants_is_cut_off(said: bytes) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     async def play() -> None:
+        clock = LoopClock()
         reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
         writer.write(said)
+        ending = asyncio.create_task(reader.read())
+        while not ending.done():
+            clock.forward(1)
+            await asyncio.sleep(0.01)
         with contextlib.suppress(ConnectionError):
-            await reader.read()
+            await ending
         writer.close()
 
     beside_metrics(play(), listener)
 
 
 def test_who_asks_again_in_time_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "REQUEST_SECONDS", 0.2)
+    """Between two requests the limit of one does not count; that of uvicorn is put off here."""
+    patient = functools.partial(uvicorn.Config, timeout_keep_alive=3600)
+    monkeypatch.setattr(uvicorn, "Config", patient)
     listener = socket.create_server(("127.0.0.1", 0))
 
     async def play() -> None:
+        clock = LoopClock()
         reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
-        for _ in range(4):
+        for _ in range(2):
             writer.write(WHOLE)
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-            await asyncio.sleep(0.3)
-            await reader.read(1 << 20)
+            await reader.readuntil(b"\r\n0\r\n\r\n")  # the last of its chunks
+            clock.forward(http_connection.REQUEST_SECONDS + 1)
+            await asyncio.sleep(0.01)
         writer.close()
 
     beside_metrics(play(), listener)

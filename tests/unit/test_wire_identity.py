@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.unit.agent_kit import PATIENCE, Network
+from tests.unit.agent_kit import Network
+from tests.waiting import PATIENCE
 from wire.artifact import verified
 from wire.identity import NCO_NAME, Credentials, IdentityError, common_name
 

@@ -17,7 +17,8 @@ from controller.config import NcoConfig, StateFolder
 from host_agent.bpf_tables import Tables
 from tests.system.bpf.kit import CLIENT, SERVER, inside, run, unique, veth_pair
 from tests.system.disks import full, small_disk
-from tests.unit.nco_kit import PATIENCE, Service, credentials, eventually, intent, running
+from tests.unit.nco_kit import Service, credentials, eventually, intent, running
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
