@@ -22,6 +22,7 @@ import httpx
 
 from bench import nco_identity
 from controller import ca
+from controller.cli_client import local
 from controller.config import NcoConfig, StateFolder
 from mininet_topos.processes import Process, Processes, wait_until
 
@@ -98,10 +99,7 @@ class Nco:
 
     def __init__(self, state: StateFolder, process: Process) -> None:
         self._process = process
-        transport = httpx.HTTPTransport(uds=str(state.rest_socket))
-        self._http = httpx.Client(
-            transport=transport, base_url="http://nco", timeout=ANSWER_SECONDS
-        )
+        self._http = local(state, ANSWER_SECONDS)
         wait_until(self._answers, "the NCO service answers", ANSWER_SECONDS, process)
         self.pid = int(self.get("/status")["pid"])
 

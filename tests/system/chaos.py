@@ -27,6 +27,8 @@ from pathlib import Path
 
 import httpx
 
+from controller.cli_client import local
+from controller.config import StateFolder
 from host_agent.bpf_tables import Tables
 from mininet_topos.processes import TestbedError, wait_until
 from mininet_topos.testbed import Testbed
@@ -92,9 +94,7 @@ class Chaos:
     # -- changes
 
     def _client(self) -> httpx.Client:
-        socket = str(self.testbed.state / "run" / "rest.sock")
-        transport = httpx.HTTPTransport(uds=socket)
-        return httpx.Client(transport=transport, base_url="http://nco", timeout=20)
+        return local(StateFolder(self.testbed.state), 20)
 
     def _change(self, name: str) -> None:
         """Ask for one change of an intent; note what was acknowledged."""

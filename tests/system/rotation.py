@@ -17,8 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from controller.cli_client import local
+from controller.config import StateFolder
 from mininet_topos.processes import Process, wait_until
 from mininet_topos.testbed import Testbed
 from tests.system import plays
@@ -43,8 +43,7 @@ class Rotations:
         self._random = chance
         self._module = MODULES[0]
         self._testbed = testbed
-        transport = httpx.HTTPTransport(uds=str(testbed.state / "run" / "rest.sock"))
-        self._http = httpx.Client(transport=transport, base_url="http://nco", timeout=20)
+        self._http = local(StateFolder(testbed.state), 20)
 
     def apply(self) -> None:
         """Have dig's queries tagged."""

@@ -19,6 +19,7 @@ import httpx
 
 from controller import ca
 from controller.cib import Cib, read_all
+from controller.cli_client import local
 from controller.config import NcoConfig, StateFolder
 from controller.database import Database
 from tests.waiting import PATIENCE
@@ -138,8 +139,7 @@ class Service:
         self.start()
 
     def client(self) -> httpx.Client:
-        transport = httpx.HTTPTransport(uds=str(self.state.rest_socket))
-        return httpx.Client(transport=transport, base_url="http://nco", timeout=PATIENCE)
+        return local(self.state, PATIENCE)
 
     def get(self, path: str) -> Any:  # noqa: ANN401
         with self.client() as client:

@@ -28,6 +28,7 @@ from controller import ca
 from controller.artifacts import ArtifactStore
 from controller.build import STRIP, Builder
 from controller.cib import Cib
+from controller.cli_client import local
 from controller.config import KERNEL_TAP, NcoConfig, StateFolder
 from controller.database import Database
 from controller.plan import Platform
@@ -61,12 +62,7 @@ def main() -> None:
             host: stack.enter_context(running(agent(state, folder, host), folder / f"{host}.log"))
             for host in HOSTS
         }
-        api = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(state.rest_socket)),
-            base_url="http://nco",
-            timeout=PATIENCE,
-        )
-        with api:
+        with local(state, PATIENCE) as api:
             deploy(api, state, folder)
             if "--clocks" in sys.argv[1:]:
                 jump_about(api, state, folder, agents["beta"])
