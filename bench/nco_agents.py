@@ -61,6 +61,8 @@ class Agent(asyncio.Protocol):
         self.artifacts: set[str] = set()
         self.state = "away"
         self._fleet = fleet
+        self._spoke = 0.0
+        """When it said something last (monotonic)."""
         self._wanted: dict[str, Any] | None = None
         self._tls: ssl.SSLObject
         self._incoming: ssl.MemoryBIO
@@ -97,8 +99,8 @@ class Agent(asyncio.Protocol):
                 self._tls.do_handshake()
                 self._shaken = True
                 self._send(self._hello())
-            while data := self._tls.read(READ):
-                for message in self._frames.feed(data):
+            while size := self._read():
+                for message in self._frames.feed(self._fleet.inbox[:size]):
                     self._received(message)
         except ssl.SSLWantReadError:
             pass
@@ -106,6 +108,10 @@ class Agent(asyncio.Protocol):
             self._fleet.fault(self, str(error))
             self.abort()
         self._flush()
+
+    def _read(self) -> int:
+        """Decrypt what came into the fleet's inbox; return how much that is."""
+        return cast(int, self._tls.read(READ, self._fleet.inbox))  # into a buffer: its size
 
     def _flush(self) -> None:
         if self._outgoing.pending and self.transport is not None:
@@ -117,6 +123,7 @@ class Agent(asyncio.Protocol):
             self.transport.abort()
 
     def _send(self, message: dict[str, Any]) -> None:
+        self._spoke = time.monotonic()
         self._tls.write(encode(message))
 
     # -- the agent
@@ -169,9 +176,9 @@ class Agent(asyncio.Protocol):
         self._send({"type": "report", "generation": self.generation, "customizations": statuses})
         self._fleet.changed(self, ",".join(sorted(map(_described, customizations))) or "plain")
 
-    def beat(self) -> None:
-        """Say that it is alive."""
-        if self.welcomed:
+    def beat(self, pause: float) -> None:
+        """Say that it is alive, where it had nothing to say for a while, as real agents do."""
+        if self.welcomed and time.monotonic() - self._spoke >= pause:
             self._send({"type": "heartbeat", "generation": self.generation})
             self._flush()
 
@@ -192,6 +199,8 @@ class Fleet:
 
     def __init__(self, port: int, credentials: Path, first: int, count: int) -> None:
         self.artifacts = 0
+        self.inbox = memoryview(bytearray(READ))
+        """Where what an agent reads lies, until it has taken it over."""
         self._port = port
         self._credentials = credentials
         self._agents = [Agent(self, number) for number in range(first, first + count)]
@@ -307,14 +316,17 @@ class Fleet:
             agent.greeted = None
 
     async def _beat(self) -> None:
-        """Let agents speak in turns, so that each does so once a heartbeat."""
+        """Let agents speak in turns, so that each does so once a heartbeat.
+
+        A real one beats that long after it has spoken last; here that is so on average.
+        """
         due, position = 0.0, 0
         while True:
             await asyncio.sleep(1 / BEATS_PER_SECOND)
             due += len(self._agents) / (self._heartbeat * BEATS_PER_SECOND)
             while due >= 1:
                 due -= 1
-                self._agents[position].beat()
+                self._agents[position].beat(self._heartbeat / 2)
                 position = (position + 1) % len(self._agents)
 
 

@@ -36,7 +36,7 @@ PADDING = 48 * 1024
 ANSWER_SECONDS = 120.0
 ENDING_SECONDS = 40.0
 """More than the grace in which a service waits for another ryu-manager."""
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.05
 TOLD_EVERY = 2.0
 
 

@@ -273,6 +273,8 @@ class Deployer:
             return False
         if phase in (Phase.BUILDING, Phase.DRAIN) or phase in OVER or not is_asked(items, phase):
             return False
+        if now.connected and not now.answered and host in deployment.unconfirmed:
+            return False  # nothing new: it is still to answer
         missing = obstacle(items, phase, now)
         did, does = host not in deployment.unconfirmed, missing is None
         if does and not did:

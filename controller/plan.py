@@ -12,7 +12,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_network
 
 from controller.endpoints import (
@@ -124,7 +124,7 @@ def make_plan(
     token = random(TOKEN_SIZE) if streams else b""
     customizations = tuple(
         Planned(
-            id=uuid.uuid5(uid, f"{one.side} {one.host} {one.match.model_dump_json()}").hex,
+            id=uuid.uuid5(uid, f"{one.side} {one.host} {_in_json(one.match)}").hex,
             intent=intent.name,
             host=one.host,
             side=one.side,
@@ -142,6 +142,12 @@ def make_plan(
         for one in dict.fromkeys(sockets)
     )
     return Plan(customizations, planner.mirrors(places), tuple(dict.fromkeys(planner.skipped)))
+
+
+@lru_cache(maxsize=1024)
+def _in_json(match: Match) -> str:
+    """Return a match as text; most hosts of an intent have the same one."""
+    return match.model_dump_json()
 
 
 def roles(intent: Intent, manifest: Manifest) -> dict[Side, Role]:
