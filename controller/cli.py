@@ -22,7 +22,7 @@ from controller import (
     durations,
 )
 from controller.cli_client import CommandError, connected, use_server
-from controller.cli_options import Json, State
+from controller.cli_options import INTENTS, NETWORK, WATCHING, HostName, Json, State
 from controller.config import (
     KERNEL_TAP,
     ConfigError,
@@ -61,56 +61,74 @@ app = typer.Typer(
 )
 host_app = typer.Typer(no_args_is_help=True, help="Hosts and their credentials.")
 module_app = typer.Typer(no_args_is_help=True, help="Modules that intents can use.")
-app.command("apply")(cli_deploy.apply)
-app.command("plan")(cli_deploy.plan)
-app.command("show")(cli_deploy.show)
-app.command("revoke")(cli_deploy.revoke)
-app.add_typer(host_app, name="host")
-app.add_typer(module_app, name="module")
-app.add_typer(cli_trust.token_app, name="token")
-app.command("audit")(cli_trust.audit)
-app.command("challenge")(cli_trust.challenge)
+for command in (cli_deploy.apply, cli_deploy.plan, cli_deploy.show, cli_deploy.revoke):
+    app.command(rich_help_panel=INTENTS)(command)
+app.add_typer(cli_operations.app)
+app.add_typer(cli_monitor.app)
+app.command(rich_help_panel=WATCHING)(cli_trust.challenge)
+app.command(rich_help_panel=WATCHING)(cli_trust.audit)
+app.add_typer(host_app, name="host", rich_help_panel=NETWORK)
+app.add_typer(module_app, name="module", rich_help_panel=NETWORK)
+app.add_typer(cli_policy.app, name="policy", rich_help_panel=NETWORK)
+app.add_typer(cli_trust.token_app, name="token", rich_help_panel=NETWORK)
 host_app.command("token")(cli_trust.host_token)
+host_app.command("label")(cli_labels.host_label)
 host_app.command("revoke")(cli_trust.host_revoke)
 host_app.command("forget")(cli_operations.host_forget)
-host_app.command("label")(cli_labels.host_label)
-app.add_typer(cli_policy.app, name="policy")
-app.add_typer(cli_monitor.app)
-app.add_typer(cli_operations.app)
 
 
 @app.callback()
 def where(
     server: Annotated[
         str | None,
-        typer.Option("--server", metavar="URL", envvar="L45_SERVER", help="Call this NCO by TLS."),
+        typer.Option(
+            "--server",
+            metavar="URL",
+            envvar="L45_SERVER",
+            help="Call the NCO there by TLS, like https://10.10.0.5:4547. Left out: by the state "
+            "folder, on this machine.",
+        ),
     ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            "--token-file", metavar="FILE", envvar="L45_TOKEN_FILE", help="Has the token for it."
+            "--token-file",
+            metavar="FILE",
+            envvar="L45_TOKEN_FILE",
+            help="Has the token for --server; `nco token create` makes one.",
         ),
     ] = None,
     server_ca: Annotated[
         Path | None,
-        typer.Option("--ca", metavar="FILE", envvar="L45_CA", help="Its CA: credentials/ca.pem."),
+        typer.Option(
+            "--ca",
+            metavar="FILE",
+            envvar="L45_CA",
+            help="The CA of --server: a copy of credentials/ca.pem of its state folder.",
+        ),
     ] = None,
 ) -> None:
     """Say which NCO the commands are for."""
     use_server(server, token_file, server_ca)
 
 
-@app.command()
+@app.command(rich_help_panel=NETWORK)
 def init(
     address: Annotated[
         str,
         typer.Option(
-            "--address", metavar="ADDRESS[:PORT]", help="Where agents reach the control channel."
+            "--address",
+            metavar="ADDRESS[:PORT]",
+            help="Where agents reach the NCO: an address of this machine. Left out, PORT is 4545.",
         ),
     ],
     ca_passphrase_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Encrypt ca.key with the passphrase that it has."),
+        typer.Option(
+            metavar="FILE",
+            help="Encrypt ca.key with the passphrase that is in FILE. Left out: its mode, 0600, "
+            "is all that protects it.",
+        ),
     ] = None,
     state: State = None,
 ) -> None:
@@ -137,7 +155,7 @@ def init(
     cli_print.line(f"next: start the service, then nco host token NAME --state {folder.path}")
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def status(state: State = None, json: Json = False) -> None:
     """Show whether the service runs, and what is connected to it.
 
@@ -150,9 +168,18 @@ def status(state: State = None, json: Json = False) -> None:
 
 @host_app.command("add")
 def host_add(
-    name: Annotated[str, typer.Argument(help="The host's name: one DNS label.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write to.")],
-    valid: Annotated[str, typer.Option("--valid", metavar="TIME", help="How long.")] = "7d",
+    name: HostName,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where to write to: a folder to be made.")
+    ],
+    valid: Annotated[
+        str,
+        typer.Option(
+            "--valid",
+            metavar="TIME",
+            help="Within which the host has to connect for the first time, like 12h or 7d.",
+        ),
+    ] = "7d",
     state: State = None,
 ) -> None:
     """Write the credentials for a host's agent: ca.pem, cert.pem, key.pem, signer.pem.
@@ -189,11 +216,16 @@ def module_list(state: State = None, json: Json = False) -> None:
     cli_print.print_json(answer) if json else cli_print.print_modules(answer)
 
 
-@app.command()
+@app.command(rich_help_panel=NETWORK)
 def dissector(
-    module: str,
+    module: Annotated[
+        str, typer.Argument(metavar="MODULE", help="The module's name; `nco module list`.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: standard output.")
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Where to write to. Left out: standard output."
+        ),
     ] = None,
     state: State = None,
 ) -> None:

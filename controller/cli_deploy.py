@@ -18,30 +18,47 @@ from controller.phases import Phase
 What = Annotated[
     str, typer.Argument(metavar="MODULE|FILE.toml", help="A module, or a file with an intent.")
 ]
-Name = Annotated[str | None, typer.Option("--name", help="The intent's name, one DNS label.")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", metavar="NAME", help="What it is to be called: one DNS label, like tag-dns."
+    ),
+]
 Clients = Annotated[
     list[str] | None,
     typer.Option(
         "--client",
         metavar="HOST[:PROCESS]",
-        help="Who asks; a host, a label (site=B) or a prefix (10.1.0.0/16). May be repeated.",
+        help="Who asks, like h1:dig; in place of a host a label (site=B:dig) or a prefix "
+        "(10.1.0.0/16:dig). Without PROCESS: the module's, else every one. May be repeated.",
     ),
 ]
 Servers = Annotated[
     list[str] | None,
-    typer.Option("--server", metavar="HOST[:PROCESS]", help="Who answers, likewise."),
+    typer.Option(
+        "--server", metavar="HOST[:PROCESS]", help="Who answers, likewise, like dns:dnsmasq."
+    ),
 ]
 Port = Annotated[
     int | None,
-    typer.Option("--port", min=1, max=65535, help="The servers' port; default: the module's."),
+    typer.Option(
+        "--port", metavar="N", min=1, max=65535, help="The servers' port. Left out: the module's."
+    ),
 ]
 Mirror = Annotated[
     str | None,
-    typer.Option("--mirror", metavar="HOST", help="A middlebox that gets a copy of the traffic."),
+    typer.Option(
+        "--mirror", metavar="HOST", help="A host that gets a copy of the traffic. Left out: nobody."
+    ),
 ]
 Parameters = Annotated[
     list[str] | None,
-    typer.Option("--param", metavar="NAME=NUMBER", help="A parameter of the module."),
+    typer.Option(
+        "--param",
+        metavar="NAME=NUMBER",
+        help="A parameter of the module, like interval=500; `nco module list` has names and "
+        "defaults. May be repeated.",
+    ),
 ]
 Priority = Annotated[
     int | None,
@@ -150,7 +167,9 @@ def plan(
 
 
 def show(
-    name: Annotated[str | None, typer.Argument(help="One intent; left out: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="INTENT", help="One intent. Left out: all.")
+    ] = None,
     state: State = None,
     json: Json = False,
 ) -> None:

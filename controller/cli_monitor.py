@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import typer
 
-from controller import cli_events, durations
+from controller import cli_events
 from controller import cli_monitor_print as show
-from controller.cli_client import CommandError, connected, intent_path
-from controller.cli_options import Json, State
+from controller.cli_client import connected, intent_path
+from controller.cli_options import WATCHING, Json, Limit, Since, State, time_ago
 from controller.cli_print import line, note, print_json
 from controller.config import find_state
 from controller.monitor_api import AlertView, EventRecord, FlowView, SampleView
@@ -19,19 +19,25 @@ from controller.monitor_kinds import Kind
 
 app = typer.Typer()
 
-Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Only these; may be repeated.")]
-Host = Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only of this host.")]
-ForIntent = Annotated[str | None, typer.Option("--intent", metavar="NAME", help="Only of this.")]
-Intent = Annotated[str, typer.Argument(metavar="INTENT", help="Also one that is gone.")]
-Since = Annotated[
-    str | None, typer.Option("--since", metavar="SPAN", help="How far back, like 10m, 2h or 7d.")
+Kinds = Annotated[
+    list[Kind] | None,
+    typer.Option("--kind", help="Only events of this kind; may be repeated. Left out: all."),
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Only the newest so many.")]
+Host = Annotated[
+    str | None, typer.Option("--host", metavar="HOST", help="Only of this host. Left out: all.")
+]
+ForIntent = Annotated[
+    str | None,
+    typer.Option("--intent", metavar="INTENT", help="Only of this intent. Left out: all."),
+]
+Intent = Annotated[
+    str, typer.Argument(metavar="INTENT", help="Its name; also of one that is gone.")
+]
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def watch(
-    name: Annotated[str | None, typer.Argument(metavar="[INTENT]", help="Left out: all.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="INTENT", help="Left out: all.")] = None,
     *,
     kind: Kinds = None,
     host: Host = None,
@@ -47,7 +53,7 @@ def watch(
     service is restarted, it goes on where it was. With --json each event is a line.
     """
     wanted = _query(kind=kind, intent=name, host=host)
-    last = int(_time(since) * 1e6) if since else None
+    last = int(time_ago(since) * 1e6) if since else None
     try:
         with connected(find_state(state)) as nco:
             for event in cli_events.follow(nco, wanted, last, say=note):
@@ -56,7 +62,7 @@ def watch(
         return
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def events(
     *,
     kind: Kinds = None,
@@ -71,13 +77,13 @@ def events(
 
     Example: nco events --kind host --since 1h
     """
-    wanted = _query(kind=kind, intent=intent, host=host, since=_time(since), limit=limit)
+    wanted = _query(kind=kind, intent=intent, host=host, since=time_ago(since), limit=limit)
     with connected(find_state(state)) as nco:
         found = nco.call("GET", f"/events/log?{wanted}", list[EventRecord])
     print_json(found) if json else show.print_events(found)
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def history(
     intent: Intent,
     since: Since = None,
@@ -89,21 +95,24 @@ def history(
 
     Example: nco history tag-dns
     """
-    wanted = _query(since=_time(since), limit=limit)
+    wanted = _query(since=time_ago(since), limit=limit)
     with connected(find_state(state)) as nco:
         found = nco.call("GET", f"{intent_path(intent)}/history?{wanted}", list[EventRecord])
     print_json(found) if json else show.print_events(found)
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def flows(
     *,
     host: Host = None,
     intent: ForIntent = None,
     process: Annotated[
-        str | None, typer.Option("--process", metavar="NAME", help="Or a thread's name.")
+        str | None,
+        typer.Option(
+            "--process", metavar="NAME", help="Only of this process, or this thread, like dig."
+        ),
     ] = None,
-    is_open: Annotated[bool, typer.Option("--open", help="Only those that are there now.")] = False,
+    is_open: Annotated[bool, typer.Option("--open", help="Only flows that are there now.")] = False,
     since: Since = None,
     limit: Limit = 200,
     state: State = None,
@@ -120,7 +129,7 @@ def flows(
         intent=intent,
         process=process,
         open=is_open,
-        since=_time(since),
+        since=time_ago(since),
         limit=limit,
     )
     with connected(find_state(state)) as nco:
@@ -128,7 +137,7 @@ def flows(
     print_json(found) if json else show.print_flows(found, time.time())
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def counters(
     intent: Intent,
     since: Since = "1h",
@@ -140,24 +149,32 @@ def counters(
 
     Example: nco counters tag-dns --since 2h
     """
-    wanted = _query(intent=intent, since=_time(since), limit=limit)
+    wanted = _query(intent=intent, since=time_ago(since), limit=limit)
     with connected(find_state(state)) as nco:
         found = nco.call("GET", f"/counters?{wanted}", list[SampleView])
     print_json(found) if json else show.print_samples(found)
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def alerts(
-    past: Annotated[int, typer.Option("--past", min=0, help="Also so many cleared ones.")] = 0,
+    past: Annotated[
+        int,
+        typer.Option(
+            "--past", metavar="N", min=0, help="Also the newest N of those that were cleared."
+        ),
+    ] = 0,
     clear: Annotated[
-        int | None, typer.Option("--clear", metavar="NUMBER", help="Clear this alert.")
+        int | None,
+        typer.Option(
+            "--clear", metavar="NUMBER", help="Clear this alert; the list has its number."
+        ),
     ] = None,
     state: State = None,
     json: Json = False,
 ) -> None:
     """Show what somebody should look at. Most alerts are cleared by what mends their reason.
 
-    Example: nco alerts; to clear one by hand: nco alerts --clear 3
+    Example: nco alerts; to clear one by hand, by its number there: nco alerts --clear NUMBER
     """
     with connected(find_state(state)) as nco:
         if clear is not None:
@@ -166,14 +183,6 @@ def alerts(
             return
         found = nco.call("GET", f"/alerts?{_query(cleared=past)}", list[AlertView])
     print_json(found) if json else show.print_alerts(found)
-
-
-def _time(span: str | None) -> float:
-    """Return the Unix time that is a span ago; 0 without one."""
-    try:
-        return time.time() - durations.seconds(span) if span else 0.0
-    except ValueError as error:
-        raise CommandError(f"--since: {error}") from error
 
 
 def _query(**wanted: object) -> str:

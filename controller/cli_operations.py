@@ -19,23 +19,30 @@ from controller.cli_client import (
 )
 from controller.cli_follow import following
 from controller.cli_intents import parameter
-from controller.cli_options import HostName, IntentName, NoWait, State, Timeout
+from controller.cli_options import INTENTS, HostName, IntentName, NoWait, State, Timeout
 from controller.config import find_state
 
 app = typer.Typer()
 
-Off = Annotated[bool, typer.Option("--off", help="Take it back.")]
+Off = Annotated[bool, typer.Option("--off", help="Take it back: new sockets have it again.")]
 
 
-@app.command()
+@app.command(rich_help_panel=INTENTS)
 def rotate(
     name: IntentName,
     module: Annotated[
-        str | None, typer.Option("--module", help="What takes its place; default: the same.")
+        str | None,
+        typer.Option(
+            "--module", metavar="MODULE", help="What takes its place. Left out: the same."
+        ),
     ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=NUMBER", help="A parameter. May be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=NUMBER",
+            help="A parameter, like delay=500. May be repeated. Left out: as they are.",
+        ),
     ] = None,
     *,
     cancel: Annotated[
@@ -72,7 +79,7 @@ def rotate(
             follower.until_rotated(max(one.number for one in begun.deployments))
 
 
-@app.command()
+@app.command(rich_help_panel=INTENTS)
 def deprecate(name: IntentName, *, off: Off = False, state: State = None) -> None:
     """Have new sockets do without an intent; those that have it keep it.
 
@@ -82,7 +89,7 @@ def deprecate(name: IntentName, *, off: Off = False, state: State = None) -> Non
     cli_print.line(f"{name} is {'no longer ' if off else ''}deprecated")
 
 
-@app.command()
+@app.command(rich_help_panel=INTENTS)
 def deactivate(name: IntentName, state: State = None) -> None:
     """Have an intent stay attached and be passed over: senders stop before receivers.
 
@@ -92,7 +99,7 @@ def deactivate(name: IntentName, state: State = None) -> None:
     cli_print.line(f"{name} is being deactivated: `nco show {name}` shows how far it is")
 
 
-@app.command()
+@app.command(rich_help_panel=INTENTS)
 def activate(name: IntentName, state: State = None) -> None:
     """Have an intent act again that was deactivated: receivers begin before senders.
 
@@ -102,10 +109,15 @@ def activate(name: IntentName, state: State = None) -> None:
     cli_print.line(f"{name} is being activated: `nco show {name}` shows how far it is")
 
 
-@app.command()
+@app.command(rich_help_panel=INTENTS)
 def priority(
     name: IntentName,
-    number: Annotated[int, typer.Argument(metavar="N", min=0, max=65535, help="Lowest first.")],
+    number: Annotated[
+        int,
+        typer.Argument(
+            metavar="N", min=0, max=65535, help="The lowest acts first; 100 by default."
+        ),
+    ],
     state: State = None,
 ) -> None:
     """Change an intent's place in the order of those on one socket.
@@ -116,10 +128,15 @@ def priority(
     cli_print.line(f"{name} has priority {number}")
 
 
-@app.command()
+@app.command(rich_help_panel=INTENTS)
 def admit(
     name: IntentName,
-    host: Annotated[str, typer.Argument(help="A host that the intent leaves out.")],
+    host: Annotated[
+        str,
+        typer.Argument(
+            metavar="HOST", help="A host that the intent leaves out; `nco show INTENT`."
+        ),
+    ],
     state: State = None,
 ) -> None:
     """Let a host take part again that an intent left out, after a failed challenge say.

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from controller import durations
+from controller.cli_client import CommandError
+
+INTENTS, WATCHING, NETWORK = "Intents", "What happens", "The network"
+"""What `nco --help` calls its groups of commands."""
 
 State = Annotated[
     Path | None,
@@ -32,3 +39,18 @@ HostName = Annotated[
 IntentName = Annotated[
     str, typer.Argument(metavar="INTENT", help="The intent's name; `nco show` lists them.")
 ]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="How far back, like 90s, 10m, 1h30m or 2d."),
+]
+Limit = Annotated[
+    int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Only the newest N.")
+]
+
+
+def time_ago(span: str | None) -> float:
+    """Return the Unix time that `--since` means; 0 where it is left out. Raises CommandError."""
+    try:
+        return time.time() - durations.seconds(span) if span else 0.0
+    except ValueError as error:
+        raise CommandError(f"--since: {error}") from error

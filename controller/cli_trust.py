@@ -29,23 +29,32 @@ from controller.api_trust import (
 )
 from controller.cli_client import CommandError, connected, host_path
 from controller.cli_follow import going_on
-from controller.cli_options import HostName, Json, State
+from controller.cli_options import HostName, Json, Limit, Since, State, time_ago
 from controller.config import find_state
 
 CHALLENGE_SECONDS = 3700.0
 """A window may be as long as an hour."""
 
 
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FILE", help="A new file for it, mode 0600. Left out: standard output."
+    ),
+]
+
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of those who call the REST API by TLS.")
 
 
 def host_token(
     name: HostName,
-    valid: Annotated[str, typer.Option("--valid", metavar="TIME", help="How long.")] = "1h",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write it there, mode 0600."),
-    ] = None,
+    valid: Annotated[
+        str,
+        typer.Option(
+            "--valid", metavar="TIME", help="Within which it has to be used, like 30m; at most 30d."
+        ),
+    ] = "1h",
+    out: TokenFile = None,
     state: State = None,
 ) -> None:
     """Make a token with which a host enrols, once.
@@ -94,13 +103,23 @@ def host_revoke(
 
 @token_app.command("create")
 def token_create(
-    name: Annotated[str, typer.Argument(help="What the audit log will call its holder.")],
-    role: Annotated[RoleName, typer.Option("--role", help="What its holder may do.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write it there, mode 0600.")
-    ] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the audit log will call its holder.")
+    ],
+    role: Annotated[
+        RoleName,
+        typer.Option(
+            "--role", help="viewer: sees; operator: also deploys; admin: also who belongs, policy."
+        ),
+    ],
+    out: TokenFile = None,
     valid: Annotated[
-        str | None, typer.Option("--valid", metavar="TIME", help="Left out: until revoked.")
+        str | None,
+        typer.Option(
+            "--valid",
+            metavar="TIME",
+            help="How long it is good, like 90d. Left out: until revoked.",
+        ),
     ] = None,
     state: State = None,
 ) -> None:
@@ -130,7 +149,12 @@ def token_list(state: State = None, json: Json = False) -> None:
 
 
 @token_app.command("revoke")
-def token_revoke(name: str, state: State = None) -> None:
+def token_revoke(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the token; `nco token list` shows them.")
+    ],
+    state: State = None,
+) -> None:
     """Accept a token no more, from now on.
 
     Example: nco token revoke grafana
@@ -143,7 +167,10 @@ def token_revoke(name: str, state: State = None) -> None:
 
 
 def challenge(
-    name: Annotated[str, typer.Argument(help="A host or an intent.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="HOST|INTENT", help="A host or an intent: all that it has."),
+    ],
     state: State = None,
     json: Json = False,
 ) -> None:
@@ -171,8 +198,8 @@ def challenge(
 
 
 def audit(
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="How far back.")] = "1d",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The latest.")] = 1000,
+    since: Since = "1d",
+    limit: Limit = 1000,
     state: State = None,
     json: Json = False,
 ) -> None:
@@ -182,7 +209,7 @@ def audit(
 
     What was asked for is cut at the width of the terminal; --json has all of it.
     """
-    begin = max(0.0, time.time() - durations.seconds(since))
+    begin = max(0.0, time_ago(since))
     with connected(find_state(state)) as nco:
         page = nco.call("GET", f"/audit?since={begin:.3f}&limit={limit}", AuditPage)
     if json:

@@ -69,17 +69,20 @@ RunDir = Annotated[
     typer.Option(
         "--run-dir",
         readable=False,  # typer's own check would come before ours of root
-        help="Folder of what is pinned in the kernel; all hosts' same.",
+        metavar="DIR",
+        help="Folder of what taps keep for this kernel: the same for all its network namespaces.",
     ),
 ]
-TapChoice = Annotated[Choice, typer.Option("--tap", help="auto: all that work here.")]
+TapChoice = Annotated[
+    Choice, typer.Option("--tap", help="bpf: UDP; kmod: UDP and TCP; auto: all that work here.")
+]
 KmodFile = Annotated[
     Path | None,
     typer.Option(
         "--kmod",
         metavar="FILE",
         readable=False,
-        help="The l45.ko to load, where it is not the installed one.",
+        help="The l45.ko to load. Left out: the one that is installed.",
     ),
 ]
 
@@ -122,7 +125,7 @@ def run(
         typer.Option(
             parser=_address,
             metavar="HOST[:PORT]",
-            help=f"Where the NCO listens; port {CONTROL_PORT} if left out.",
+            help=f"Where the NCO is, like 192.0.2.5. Left out, PORT is {CONTROL_PORT}.",
         ),
     ],
     credentials: Annotated[
@@ -134,11 +137,17 @@ def run(
     state: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", readable=False, help="Kept between runs and boots; this host's alone."
+            metavar="DIR",
+            readable=False,
+            help="Where the agent keeps what it has; made if need be, and this host's alone.",
         ),
     ],
     tap: Annotated[
-        Choice, typer.Option(help="auto: all that work here; where none does, the NCO is told why.")
+        Choice,
+        typer.Option(
+            help="bpf: UDP; kmod: UDP and TCP; auto: all that work here. The NCO is told why "
+            "others do not."
+        ),
     ] = "auto",
     kmod: KmodFile = None,
     run_dir: RunDir = RUN,
@@ -147,11 +156,12 @@ def run(
         typer.Option(
             parser=_metrics_address,
             metavar="ADDRESS:PORT",
-            help="Where Prometheus finds the agent's metrics; nowhere if left out.",
+            help="Where Prometheus finds metrics, like 127.0.0.1:9546. Left out: nowhere.",
         ),
     ] = None,
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(help="Logs go to stderr.")
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="How much is logged, to standard error."),
     ] = "info",
 ) -> None:
     """Run the agent of this network namespace, until SIGTERM or Ctrl-C.
@@ -183,7 +193,7 @@ def enrol(
     ],
     credentials: Annotated[
         Path,
-        typer.Option(metavar="DIR", readable=False, help="Where to write the credentials."),
+        typer.Option(metavar="DIR", readable=False, help="Where to write them; made if need be."),
     ],
 ) -> None:
     """Get this host's credentials from its NCO, with a token that is good once.

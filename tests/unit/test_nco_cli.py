@@ -276,36 +276,42 @@ def test_the_command_loads_nothing_of_the_service() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_the_help_of_each_command_has_an_example() -> None:
-    def without(group: typer.core.TyperGroup, path: str) -> list[str]:
-        found = []
-        for name, command in group.commands.items():
-            if isinstance(command, typer.core.TyperGroup):
-                found += without(command, f"{path} {name}")
-            elif f"Example: {path} {name}" not in (command.help or ""):
-                found.append(f"{path} {name}")
+def commands(app: typer.Typer, path: str) -> dict[str, typer.core.TyperCommand]:
+    """Return all commands, each under what is typed for it."""
+
+    def inside(command: object, path: str) -> dict[str, typer.core.TyperCommand]:
+        if not isinstance(command, typer.core.TyperGroup):
+            assert isinstance(command, typer.core.TyperCommand)
+            return {path: command}
+        found = {}
+        for name, inner in command.commands.items():
+            found |= inside(inner, f"{path} {name}")
         return found
 
-    for app, path in ((nco_app, "nco"), (dca_app, "dca")):
-        group = typer.main.get_command(app)
-        assert isinstance(group, typer.core.TyperGroup)
-        assert not without(group, path)
+    return inside(typer.main.get_command(app), path)
 
 
-def test_every_command_that_shows_something_has_it_for_programs() -> None:
-    showing = {
-        ("nco", nco_app): "status show plan watch events history flows counters alerts audit "
-        "challenge host.list module.list token.list policy.show",
-        ("dca", dca_app): "tap.status tap.flows",
-    }
-    for (name, app), paths in showing.items():
-        for path in paths.split():
-            command = typer.main.get_command(app)
-            for word in path.split("."):
-                assert isinstance(command, typer.core.TyperGroup)
-                command = command.commands[word]
-            options = [option for one in command.params for option in one.opts]
-            assert "--json" in options, (name, path)
+EVERY = {**commands(nco_app, "nco"), **commands(dca_app, "dca")}
+
+
+def test_the_help_of_each_command_has_an_example_and_a_word_on_each_option() -> None:
+    for path, command in EVERY.items():
+        assert f"Example: {path}" in (command.help or ""), path
+        for one in command.params:
+            assert getattr(one, "help", None), (path, one.name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("nco status", "nco show", "nco plan", "nco watch", "nco events", "nco history"),
+        *("nco flows", "nco counters", "nco alerts", "nco audit", "nco challenge"),
+        *("nco host list", "nco module list", "nco token list", "nco policy show"),
+        *("dca tap status", "dca tap flows"),
+    ],
+)
+def test_every_command_that_shows_something_has_it_for_programs(path: str) -> None:
+    assert "--json" in [option for one in EVERY[path].params for option in one.opts]
 
 
 def test_the_audit_log_fits_a_terminal_and_is_whole_for_programs(
