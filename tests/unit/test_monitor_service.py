@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
+import re
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,24 +125,11 @@ def test_what_happens_is_told_stored_and_outlives_the_service(made: Network) -> 
 
 def test_metrics_have_an_address_of_their_own_where_it_is_set(tmp_path: Path) -> None:
     state = make_state(tmp_path)
-    with free_port() as port:
-        pass
     with state.config.open("a", encoding="utf-8") as file:
-        file.write(f'metrics = "127.0.0.1:{port}"\n[retention]\nevents_days = 3\n')
-    with running(state):
-        answer = eventually(lambda: _get(f"http://127.0.0.1:{port}/metrics"), "metrics")
+        file.write('metrics = "127.0.0.1:0"\n[retention]\nevents_days = 3\n')
+    with running(state) as service:
+        told = eventually(
+            lambda: re.search(r"metrics on (http://\S+)", service.log.read_text()), "it is told"
+        )
+        answer = httpx.get(told[1], timeout=PATIENCE)
         assert metrics(answer.text)["l45_nco_hosts",] == 0
-
-
-@contextmanager
-def free_port() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
-
-
-def _get(url: str) -> httpx.Response | None:
-    try:
-        return httpx.get(url, timeout=PATIENCE)
-    except httpx.TransportError:
-        time.sleep(0.05)
-        return None
