@@ -302,12 +302,12 @@ class Testbed:
 
     def dig(self, host: str, name: str = f"www.{ZONE}", *options: str) -> str:
         """Ask the DNS server with dig on `host`; return the short answer, empty if none came."""
-        options = ("+short", "+time=2", "+tries=1", *options)
+        options = ("+short", "+time=10", "+tries=1", *options)
         return self.run(host, "dig", f"@{DNS_ADDRESS}", name, *options).stdout.strip()
 
     def nslookup(self, host: str, name: str = f"www.{ZONE}") -> str:
         """Ask the DNS server with another program than dig; return what it prints."""
-        return self.run(host, "nslookup", "-timeout=2", "-retry=0", name, DNS_ADDRESS).stdout
+        return self.run(host, "nslookup", "-timeout=10", "-retry=0", name, DNS_ADDRESS).stdout
 
     def nco(
         self, *arguments: str, check: bool = True, seconds: float = 60

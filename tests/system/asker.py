@@ -38,6 +38,6 @@ class Asker:
         while not self._stopped.wait(0.02):
             self._asked[number] += 1
             name = f"{self._host}-{number}-{self._asked[number]}.{ZONE}"
-            answer = self._testbed.dig(self._host, name, "+time=5")
+            answer = self._testbed.dig(self._host, name)
             if answer != WEB_ADDRESS:
                 self.wrong.append(f"{name} at {time.strftime('%H:%M:%S')}: {answer!r}")

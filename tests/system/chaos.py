@@ -35,6 +35,7 @@ from mininet_topos.testbed import Testbed
 from tests import postgres
 from tests.system import plays
 from tests.system.asker import Asker
+from tests.waiting import PATIENCE
 
 SETTLED = 60.0
 """Seconds after which all must be well again; only a failure takes so long."""
@@ -94,7 +95,7 @@ class Chaos:
     # -- changes
 
     def _client(self) -> httpx.Client:
-        return local(StateFolder(self.testbed.state), 20)
+        return local(StateFolder(self.testbed.state), PATIENCE)
 
     def _change(self, name: str) -> None:
         """Ask for one change of an intent; note what was acknowledged."""

@@ -23,6 +23,7 @@ from mininet_topos.processes import Process, wait_until
 from mininet_topos.testbed import Testbed
 from tests.system import plays
 from tests.system.asker import Asker
+from tests.waiting import PATIENCE
 
 INTENT = "names"
 MODULES = ("dns_app_tag", "dns_compress")
@@ -43,7 +44,7 @@ class Rotations:
         self._random = chance
         self._module = MODULES[0]
         self._testbed = testbed
-        self._http = local(StateFolder(testbed.state), 20)
+        self._http = local(StateFolder(testbed.state), PATIENCE)
 
     def apply(self) -> None:
         """Have dig's queries tagged."""
@@ -82,7 +83,11 @@ def capture(testbed: Testbed, path: Path) -> Process:
     """Begin to capture what arrives at the DNS server."""
     command = ["dumpcap", "-q", "-i", testbed.interface("dns"), "-f", "udp dst port 53"]
     process = testbed.spawn("dns", "dumpcap", [*command, "-w", str(path)])
-    wait_until(lambda: path.exists() and path.stat().st_size > 0, "dumpcap captures", 20, process)
+
+    def captures() -> bool:
+        return path.exists() and path.stat().st_size > 0
+
+    wait_until(captures, "dumpcap captures", process=process)
     time.sleep(CAPTURED)
     return process
 

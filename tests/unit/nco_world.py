@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,8 @@ from wire.artifact import Artifact
 from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Status, Target
 
 LINGER = 10.0
+ROUNDS = 200
+"""After which whatever goes on should have come to its end."""
 HOSTS = {"h1": "10.10.0.1", "h2": "10.10.0.2", "dns": "10.10.0.3"}
 INTENTS = {
     "one": Intent.model_validate(intent("one", client=[{"host": "h1"}, {"host": "h2"}])),
@@ -84,6 +87,11 @@ class Host:
                 for c in self.applied.values()
             ],
         )
+
+
+def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what can happen to each of these."""
+    return [(what, argument) for argument in arguments]
 
 
 class Checked(Protocol):
@@ -183,14 +191,37 @@ class World:
         loop.close()
         return saver
 
+    def happen(self, what: str, argument: str) -> None:
+        """Let one thing happen, to the host `argument` where there is one, else to the NCO."""
+        host = self.hosts.get(argument)
+        if host is not None and what == "come or go":
+            (self.disconnect if host.connected else self.connect)(argument)
+        elif host is not None and what in ("answer", "refuse"):
+            if host.inbox:
+                self.answer(argument, refuse=what == "refuse")
+        elif what == "build":
+            self.build()
+        elif what == "build fails":
+            for order in self.nco.to_build():
+                self.nco.build_failed(order, "no")
+        elif what == "wait":
+            self.now += float(argument)
+        elif what == "kill the service":
+            self.kill()
+        elif what == "lose the commit":
+            self.nco.settle()
+            self.restore("lost")
+        else:
+            raise ValueError(f"{what} {argument}")
+
     def restore(self, reason: str) -> None:
         """Do what is done after a commit that failed."""
         self.nco.restore(self.database.read(read_all).result(), reason)
 
     def run_down(self, safety: Checked | None = None) -> None:
-        """Let everyone be well and wait, until nothing happens any more."""
+        """Let everyone be well and wait, until nothing happens any more; fail if it never does."""
         quiet = 0
-        while quiet < 2:
+        for _ in range(ROUNDS):
             before = self._picture()
             self.build()
             self.settle()
@@ -203,6 +234,9 @@ class World:
                         safety.check()
             self.now += LINGER
             quiet = quiet + 1 if self._picture() == before else 0
+            if quiet == 2:
+                return
+        raise AssertionError(f"there is no end to it: {self._picture()}")
 
     def _picture(self) -> object:
         """Return all that changes while anything happens; a drain or a refusal takes a round."""

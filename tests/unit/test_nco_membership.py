@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from controller.intent import Intent
 from controller.model import IntentState
 from controller.phases import Phase
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import LINGER, Host, World
+from tests.unit.nco_world import LINGER, Host, World, each
 
 BY_LABEL = intent(
     "one", client=[{"label": "role=client"}], server=[{"label": "role=server"}], port=53
@@ -390,10 +390,6 @@ def test_members_follow_a_rotation(world: World) -> None:
     assert sends_to(world, "h2") == {SERVERS["dns"]}
 
 
-def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
-    return [(what, argument) for argument in arguments]
-
-
 NAMES = (*CLIENTS, *SERVERS)
 EVENTS = [
     *(5 * each("answer", NAMES)),
@@ -409,8 +405,8 @@ EVENTS = [
     *each("activate", ["", "no"]),
     *each("revoke", [""]),
     *(2 * each("apply", [""])),
-    *each("kill", [""]),
-    *each("lose", [""]),
+    *each("kill the service", [""]),
+    *each("lose the commit", [""]),
 ]
 STEPS = st.lists(
     st.tuples(st.sampled_from(EVENTS), st.sampled_from([True, True, False])), max_size=60
@@ -419,55 +415,32 @@ STEPS = st.lists(
 
 def happen(world: World, what: str, argument: str) -> None:
     """Let one thing happen to the network."""
-    host = world.hosts.get(argument)
-    if host is None:
-        happen_to_the_nco(world, what, argument)
-    elif what == "come or go":
-        (world.disconnect if host.connected else world.connect)(argument)
-    elif what == "label":
-        label = "role=client" if argument in CLIENTS else "role=server"
-        known = world.cib.host(argument)
-        has = {label} if known and label in known.labels else set()
+    if what in DECISIONS:
         with suppress(Refusal):
-            world.nco.label_host(argument, {label} - has, has)
-    elif what == "forget":
-        with suppress(Refusal):
-            world.nco.forget_host(argument)
-    elif what == "leave out":
-        with suppress(Refusal):
-            world.nco.leave_out("one", argument, "because")
-    elif what == "admit":
-        with suppress(Refusal):
-            world.nco.admit("one", argument)
-    elif host.inbox:
-        world.answer(argument, refuse=what == "refuse")
-
-
-def change(world: World, what: str, argument: str) -> None:
-    if what == "activate":
-        world.nco.activate("one", argument == "")
-    elif what == "revoke":
-        world.nco.revoke("one")
+            DECISIONS[what](world, argument)
     else:
-        world.nco.apply(Intent.model_validate(BY_LABEL))
+        world.happen(what, argument)
 
 
-def happen_to_the_nco(world: World, what: str, argument: str) -> None:
-    if what == "build":
-        world.build()
-    elif what == "wait":
-        world.now += float(argument)
-    elif what == "rotate":
-        with suppress(Refusal):
-            world.nco.rotate("one", argument)
-    elif what in ("activate", "revoke", "apply"):
-        with suppress(Refusal):
-            change(world, what, argument)
-    elif what == "kill":
-        world.kill()
-    else:
-        world.nco.settle()
-        world.restore("lost")
+def label(world: World, host: str) -> None:
+    """Give a host the label of its role, or take it away."""
+    role = "role=client" if host in CLIENTS else "role=server"
+    known = world.cib.host(host)
+    has = {role} if known and role in known.labels else set()
+    world.nco.label_host(host, {role} - has, has)
+
+
+DECISIONS: dict[str, Callable[[World, str], object]] = {
+    "label": label,
+    "forget": lambda world, host: world.nco.forget_host(host),
+    "leave out": lambda world, host: world.nco.leave_out("one", host, "because"),
+    "admit": lambda world, host: world.nco.admit("one", host),
+    "rotate": lambda world, module: world.nco.rotate("one", module),
+    "activate": lambda world, no: world.nco.activate("one", no == ""),
+    "revoke": lambda world, _: world.nco.revoke("one"),
+    "apply": lambda world, _: world.nco.apply(Intent.model_validate(BY_LABEL)),
+}
+"""What operators do, each refused where it cannot be done."""
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,35 +23,19 @@ from controller.errors import Conflict, NotFound, Unavailable
 from controller.intent import Intent
 from controller.phases import TRANSITIONS, Phase, PhaseError, checked
 from tests.unit.nco_kit import intent
-from tests.unit.nco_world import HOSTS, INTENTS, LINGER, Host, Safety, World
+from tests.unit.nco_world import HOSTS, INTENTS, LINGER, Host, Safety, World, each
 
 
 def happen(world: World, what: str, argument: str) -> None:
     """Let one thing happen."""
-    host = world.hosts.get(argument)
     if what == "apply":
         with suppress(Conflict):
             world.nco.apply(INTENTS[argument])
     elif what == "revoke":
         with suppress(NotFound):
             world.nco.revoke(argument)
-    elif what == "build":
-        world.build()
-    elif what == "build fails":
-        for order in world.nco.to_build():
-            world.nco.build_failed(order, "no")
-    elif what == "wait":
-        world.now += float(argument)
-    elif what == "kill the service":
-        world.kill()
-    elif host is not None and what == "come or go":
-        (world.disconnect if host.connected else world.connect)(argument)
-    elif host is not None and host.inbox:
-        world.answer(argument, refuse=what == "refuse")
-
-
-def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
-    return [(what, argument) for argument in arguments]
+    else:
+        world.happen(what, argument)
 
 
 EVENTS = [

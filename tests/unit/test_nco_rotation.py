@@ -9,7 +9,7 @@ there before, and for the linger time after it was sent last.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from controller.model import Deployment, IntentState
 from controller.phases import Phase
 from controller.rotation import CUT_OFF_AFTER, next_module, rotating
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import HOSTS, LINGER, World
+from tests.unit.nco_world import HOSTS, LINGER, World, each
 
 MODULES = ("idle", "other", "third")
 TWO_CLIENTS = intent("one", client=[{"host": "h1"}, {"host": "h2"}])
@@ -57,39 +57,14 @@ class Lossless:
 
 def happen(world: World, what: str, argument: str) -> None:
     """Let one thing happen."""
-    host = world.hosts.get(argument)
-    if host is not None and what == "come or go":
-        (world.disconnect if host.connected else world.connect)(argument)
-    elif host is not None:
-        if host.inbox:
-            world.answer(argument, refuse=what == "refuse")
-    else:
-        happen_to_the_nco(world, what, argument)
-
-
-def happen_to_the_nco(world: World, what: str, argument: str) -> None:
     if what == "rotate":
         with suppress(Refusal):
             world.nco.rotate("one", argument)
     elif what == "cancel":
         with suppress(Conflict):
             world.nco.cancel_rotation("one")
-    elif what == "build":
-        world.build()
-    elif what == "build fails":
-        for order in world.nco.to_build():
-            world.nco.build_failed(order, "no")
-    elif what == "wait":
-        world.now += float(argument)
-    elif what == "kill the service":
-        world.kill()
-    elif what == "lose the commit":
-        world.nco.settle()
-        world.restore("lost")
-
-
-def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
-    return [(what, argument) for argument in arguments]
+    else:
+        world.happen(what, argument)
 
 
 EVENTS = [
