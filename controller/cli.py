@@ -19,10 +19,9 @@ from controller import (
     cli_policy,
     cli_print,
     cli_trust,
-    durations,
 )
 from controller.cli_client import CommandError, connected, use_server
-from controller.cli_options import INTENTS, NETWORK, WATCHING, HostName, Json, State
+from controller.cli_options import INTENTS, NETWORK, WATCHING, HostName, Json, State, seconds
 from controller.config import (
     KERNEL_TAP,
     ConfigError,
@@ -189,7 +188,7 @@ def host_add(
     reach the NCO: its key never leaves it. Within --valid the host has to connect once; from then
     on its agent renews by itself.
     """
-    lifetime = timedelta(seconds=durations.seconds(valid))
+    lifetime = timedelta(seconds=seconds("--valid", valid))
     credentials = ca.issue_host(find_state(state), name, out, lifetime)
     cli_print.line(f"credentials of {name} are in {credentials.folder}; key.pem is its secret")
 

@@ -55,11 +55,14 @@ class Server:
         """Return the connection; raises CommandError."""
         try:
             context = ssl.create_default_context(cafile=str(self.ca))
+        except OSError as error:
+            raise CommandError(f"--ca {self.ca}: {error.strerror or error}") from error
+        try:
             token = self.token_file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError) as error:
-            raise CommandError(
-                f"--ca {self.ca}, --token-file {self.token_file}: {error}"
-            ) from error
+        except OSError as error:
+            raise CommandError(f"--token-file {self.token_file}: {error.strerror}") from error
+        except ValueError as error:
+            raise CommandError(f"--token-file {self.token_file} has no token in it") from error
         return httpx.Client(
             verify=context,
             base_url=self.url,

@@ -37,11 +37,14 @@ def read_intent(what: str, options: IntentOptions) -> Intent:
             return load(Path(what))
         except Refusal as refusal:
             raise CommandError(str(refusal)) from refusal
+    if "/" in what:
+        raise CommandError(f"{what!r} is no module; the name of an intent's file ends in .toml")
     if options.name is None:
         raise CommandError("--name NAME is needed: what `nco show` and `nco revoke` will call it")
-    for option, endpoints in (("--client", options.clients), ("--server", options.servers)):
-        if not endpoints:
-            raise CommandError(f"{option} HOST:PROCESS is needed, like {option} h1:dig")
+    if not options.clients:
+        raise CommandError("--client HOST:PROCESS is needed, like --client h1:dig")
+    if not options.servers:
+        raise CommandError("--server HOST:PROCESS is needed, like --server dns:dnsmasq")
     said: dict[str, Any] = {
         "name": options.name,
         "module": what,
@@ -86,4 +89,4 @@ def parameter(text: str, option: str = "--param") -> tuple[str, int]:
     try:
         return name, int(value, 0)
     except ValueError as error:
-        raise CommandError(f"{option} {text!r}: write NAME=NUMBER, like limit=512") from error
+        raise CommandError(f"{option} {text!r}: write NAME=NUMBER, like interval=500") from error

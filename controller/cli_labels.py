@@ -37,9 +37,7 @@ def host_label(
             }
         )
     except ValidationError as error:
-        raise CommandError(
-            f"{explain(error)}: write NAME=VALUE, like site=B, or NAME- to take it away"
-        ) from error
+        raise CommandError(f"{explain(error)}, or NAME- to take one away") from error
     with connected(find_state(state)) as client:
         there = client.call("POST", f"{host_path(name)}/labels", list[str], change)
     cli_print.line(f"{name}: {', '.join(there) or 'no labels'}")

@@ -50,7 +50,15 @@ Limit = Annotated[
 
 def time_ago(span: str | None) -> float:
     """Return the Unix time that `--since` means; 0 where it is left out. Raises CommandError."""
+    return max(0.0, time.time() - seconds("--since", span)) if span else 0.0
+
+
+def seconds(option: str, span: str) -> float:
+    """Return the span of time that is given by an option; raises CommandError, naming it."""
     try:
-        return time.time() - durations.seconds(span) if span else 0.0
+        found = durations.seconds(span)
     except ValueError as error:
-        raise CommandError(f"--since: {error}") from error
+        raise CommandError(f"{option}: {error}") from error
+    if not found:
+        raise CommandError(f"{option} {span}: that is no time at all, write 1s or more")
+    return found

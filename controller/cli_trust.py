@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from controller import cli_print, durations
+from controller import cli_print
 from controller.api_trust import (
     AuditPage,
     AuditView,
@@ -29,7 +29,7 @@ from controller.api_trust import (
 )
 from controller.cli_client import CommandError, connected, host_path
 from controller.cli_follow import going_on
-from controller.cli_options import HostName, Json, Limit, Since, State, time_ago
+from controller.cli_options import HostName, Json, Limit, Since, State, seconds, time_ago
 from controller.config import find_state
 
 CHALLENGE_SECONDS = 3700.0
@@ -64,7 +64,7 @@ def host_token(
     It is a secret until it is used: give it to the host by a way that keeps it one. A newer token
     for the same host takes its place.
     """
-    asked = EnrolTokenRequest(valid=durations.seconds(valid))
+    asked = EnrolTokenRequest(valid=seconds("--valid", valid))
     with _destination(out) as file, connected(find_state(state)) as nco:
         answer = nco.call("POST", f"{host_path(name)}/token", EnrolTokenView, asked)
         file.write(f"{answer.token}\n")
@@ -127,7 +127,7 @@ def token_create(
 
     Example: nco token create grafana --role viewer --valid 90d --out grafana.token
     """
-    asked = TokenRequest(name=name, role=role, valid=durations.seconds(valid) if valid else None)
+    asked = TokenRequest(name=name, role=role, valid=seconds("--valid", valid) if valid else None)
     with _destination(out) as file, connected(find_state(state)) as nco:
         answer = nco.call("POST", "/tokens", NewTokenView, asked)
         file.write(f"{answer.token}\n")
@@ -209,7 +209,7 @@ def audit(
 
     What was asked for is cut at the width of the terminal; --json has all of it.
     """
-    begin = max(0.0, time_ago(since))
+    begin = time_ago(since)
     with connected(find_state(state)) as nco:
         page = nco.call("GET", f"/audit?since={begin:.3f}&limit={limit}", AuditPage)
     if json:

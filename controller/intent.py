@@ -5,6 +5,7 @@ docs/intents.md shows the file with every field.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -32,9 +33,16 @@ T = TypeVar("T", bound=BaseModel)
 
 Address = Annotated[IPv4Address | IPv6Address, PlainSerializer(str, return_type=str)]
 
-Label = Annotated[
-    str, Field(max_length=127, pattern=r"^[a-z][a-z0-9_.-]{0,62}=[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
-]
+LABEL = r"^[a-z][a-z0-9_.-]{0,62}=[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+
+
+def _like_a_label(value: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+    if isinstance(value, str) and not re.fullmatch(LABEL, value):
+        raise ValueError(f"{value!r} is no label: write NAME=VALUE, like site=B")
+    return value
+
+
+Label = Annotated[str, BeforeValidator(_like_a_label), Field(max_length=127, pattern=LABEL)]
 """`NAME=VALUE`, as the operator gave it to hosts: `site=B`."""
 
 Parameters = Annotated[dict[str, StrictInt], Field(max_length=64)]

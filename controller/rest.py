@@ -39,6 +39,7 @@ from controller.switch_server import SwitchServer
 from controller.trust import Trust
 from controller.views import Views
 from wire.http_connection import HttpConnection
+from wire.manifest import words
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +186,7 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _not_understood(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it only
     faults = [
-        f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: "
-        f"{fault['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: {words(fault)}"
         for fault in error.errors()
     ]
     return JSONResponse({"detail": "; ".join(faults)}, 422)

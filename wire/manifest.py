@@ -279,12 +279,12 @@ def explain(error: ValidationError) -> str:
     """Return what is wrong in one line: each place and its fault."""
     faults = error.errors(include_url=False)
     return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'whole'}: {_words(fault)}"
+        f"{'.'.join(str(part) for part in fault['loc']) or 'whole'}: {words(fault)}"
         for fault in faults
     )
 
 
-def _words(fault: ErrorDetails) -> str:
+def words(fault: ErrorDetails) -> str:
     """Return what is wrong at one place; the library's own words where they say what to write."""
     if fault["type"] == "extra_forbidden":
         return "there is no such setting"

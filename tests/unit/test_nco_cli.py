@@ -344,6 +344,14 @@ def test_what_an_operator_writes_wrong_is_told_in_one_line(tmp_path: Path) -> No
         (("host", "token", "a", "--valid", "9999d"), "valid: Input should be less than"),
         (("host", "token", "a", "--valid", "soon"), "'soon' is no span of time: write it like"),
         (("rotate", "a", "--set", "x"), "--set 'x': write NAME=NUMBER"),
+        (("host", "add", "a", "--out", "x", "--valid", "0s"), "--valid 0s: that is no time at all"),
+        (("audit", "--since", "x"), "--since: 'x' is no span of time"),
+        (("plan", "./tag"), "is no module; the name of an intent's file ends"),
+        (("plan", "idle", "--name", "a", "--client", "=x", *ends[2:]), "'=x' is no label"),
+        (
+            ("--server", "https://a", "--token-file", "no", "--ca", "no", "status"),
+            "--ca no: No such",
+        ),
     ):
         told = wrong(*command, state=state)
         assert words in told
