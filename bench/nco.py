@@ -47,7 +47,6 @@ from bench.nco_world import (
 )
 from bench.report import RESULTS, Row, publish
 from controller.config import split_endpoint
-from mininet_topos.openvswitch import OpenVSwitchError
 from mininet_topos.processes import TestbedError
 
 STEPS = ("connect", "idle", "deploy", "rotate", "storm")
@@ -60,7 +59,7 @@ REST_SECONDS = 3.0
 LEAST_SECONDS = 30.0
 """For one number of agents; with less it is not begun."""
 
-FAILURES = (Failed, OpenVSwitchError, TestbedError, OSError, subprocess.SubprocessError)
+FAILURES = (Failed, TestbedError, OSError, subprocess.SubprocessError)
 """What ends the measurement of one number of agents, and not that of the others."""
 
 MIN_PACKETS = 20

@@ -15,7 +15,6 @@ import os
 import select
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ from dataclasses import dataclass, field
 from pyroute2 import netns
 
 from mininet_topos import openvswitch
+from mininet_topos.namespaces import inside
+from mininet_topos.processes import run
 
 BRIDGE = "l45bench"
 NAMESPACE = "l45-bench"
@@ -74,7 +75,7 @@ class Watch:
         self._ended = threading.Event()
         self._seen: list[dict[bytes, _Seen]] = [{}]
         self._lock = threading.Lock()
-        with _inside(NAMESPACE):
+        with inside(NAMESPACE):
             self._hosts = [_packets(_far(port)) for port in range(PORTS)]
         self._near = [_packets(_near(port)) for port in range(PORTS)]
         self._openflow = _packets("lo", _tcp_port_filter(openflow_port))
@@ -161,29 +162,29 @@ class Watch:
 
 @contextlib.contextmanager
 def switch(openflow_port: int) -> Iterator[None]:
-    """Have the bridge and its hosts; needs root. Raises OpenVSwitchError."""
+    """Have the bridge and its hosts; needs root. Raises TestbedError."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(openvswitch.alone(WAIT_SECONDS))
         stack.enter_context(openvswitch.ensure_running())
         netns.create(NAMESPACE)
         stack.callback(netns.remove, NAMESPACE)
-        stack.callback(_run, "ovs-vsctl", "--if-exists", "del-br", BRIDGE)
+        stack.callback(run, "ovs-vsctl", "--if-exists", "del-br", BRIDGE)
         kind = f"datapath_type={openvswitch.datapath_type()}"
-        _run(
+        run(
             *("ovs-vsctl", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE, kind),
             *("protocols=OpenFlow13", "fail_mode=secure", f"other-config:datapath-id={DPID}"),
         )
         for port in range(PORTS):
             near, far = _near(port), _far(port)
-            _run(
+            run(
                 *("ip", "link", "add", near, "type", "veth"),
                 *("peer", "name", far, "netns", NAMESPACE),
             )
-            stack.callback(_run, "ip", "link", "del", near)
-            _run("ip", "link", "set", near, "up")
-            _run("ip", "-n", NAMESPACE, "link", "set", far, "up")
-            _run("ovs-vsctl", "add-port", BRIDGE, near)
-        _run("ovs-vsctl", "set-controller", BRIDGE, f"tcp:127.0.0.1:{openflow_port}")
+            stack.callback(run, "ip", "link", "del", near)
+            run("ip", "link", "set", near, "up")
+            run("ip", "-n", NAMESPACE, "link", "set", far, "up")
+            run("ovs-vsctl", "add-port", BRIDGE, near)
+        run("ovs-vsctl", "set-controller", BRIDGE, f"tcp:127.0.0.1:{openflow_port}")
         yield
 
 
@@ -246,18 +247,3 @@ def _time_of(ancillary: list[tuple[int, int, bytes]]) -> float:
             seconds, nanoseconds = TIMESPEC.unpack(data[: TIMESPEC.size])
             return float(seconds + nanoseconds / 1e9)
     return time.time()
-
-
-@contextlib.contextmanager
-def _inside(namespace: str) -> Iterator[None]:
-    netns.pushns(namespace)
-    try:
-        yield
-    finally:
-        netns.popns()
-
-
-def _run(*command: str) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    if result.returncode:
-        raise openvswitch.OpenVSwitchError(f"{' '.join(command)}: {result.stderr.strip()}")

@@ -9,27 +9,15 @@ has begun; at the end of its input it takes everything away.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from pyroute2 import netns
-
 from host_agent import bpf_tap
+from mininet_topos.namespaces import inside
 from wire.artifact import Artifact
 from wire.match import Match
 from wire.messages import Customization
 
 RUN = Path("/run/l45-bench")
-
-
-@contextmanager
-def _inside(namespace: str) -> Iterator[None]:
-    netns.pushns(namespace)
-    try:
-        yield
-    finally:
-        netns.popns()
 
 
 def _customization(artifact: Artifact, port: dict[str, int], *, sends: bool) -> Customization:
@@ -51,7 +39,7 @@ def _on(artifact: Artifact, near: str, far: str) -> None:
         far: _customization(artifact, {"local_port": 53}, sends=False),
     }
     for namespace, customization in wanted.items():
-        with _inside(namespace):
+        with inside(namespace):
             tap = bpf_tap.BpfTap(RUN)
             tap.start()
             if not tap.has_artifact(artifact.digest):
@@ -61,7 +49,7 @@ def _on(artifact: Artifact, near: str, far: str) -> None:
 
 def _off(*namespaces: str) -> None:
     for namespace in namespaces:
-        with _inside(namespace):
+        with inside(namespace):
             bpf_tap.BpfTap(RUN).stop()
     bpf_tap.uninstall(RUN)
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mininet_topos.processes import doing, end, has_ended
+from mininet_topos.processes import TestbedError, doing, end, has_ended, run
 from mininet_topos.two_site import kernel_datapath
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ DATABASE = "ovsdb-server"
 SWITCH = "ovs-vswitchd"
 
 
-class OpenVSwitchError(RuntimeError):
+class OpenVSwitchError(TestbedError):
     """Open vSwitch cannot be started here; the text says what to do."""
 
 
@@ -59,7 +59,7 @@ def ensure_running() -> Iterator[None]:
             database = stack.enter_context(_new_database())
             remote = f"--remote=punix:{RUN / 'db.sock'}"
             stack.enter_context(_daemon(DATABASE, [str(database), remote]))
-            _command(["ovs-vsctl", "--no-wait", "init"])
+            run("ovs-vsctl", "--no-wait", "init")
         if not _runs(SWITCH):
             stack.enter_context(_daemon(SWITCH, [f"unix:{RUN / 'db.sock'}"]))
         yield
@@ -141,7 +141,7 @@ def _run_folder() -> Iterator[None]:
 def _new_database() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="l45-ovs-") as folder:
         database = Path(folder) / "conf.db"
-        _command(["ovsdb-tool", "create", str(database), str(SCHEMA)])
+        run("ovsdb-tool", "create", str(database), str(SCHEMA))
         yield database
 
 
@@ -187,12 +187,6 @@ def _stop(name: str, process: subprocess.Popen[bytes]) -> None:
                 *(name, process.pid, doing(process.pid), asked.stderr.strip() or "it said yes"),
             )
     end(name, process)
-
-
-def _command(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    if result.returncode:
-        raise OpenVSwitchError(f"{' '.join(command)}: {result.stderr.strip()}")
 
 
 def main() -> int:

@@ -90,6 +90,14 @@ class Processes:
             raise TestbedError("; ".join(faults))
 
 
+def run(*command: str) -> str:
+    """Run a program to its end and return what it printed; raises TestbedError where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise TestbedError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
 def end(name: str, child: subprocess.Popen[bytes]) -> None:
     """End a child: SIGTERM, then SIGKILL where it does not leave in time; the log says so.
 

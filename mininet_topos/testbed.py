@@ -32,7 +32,7 @@ from mininet.node import RemoteController
 
 from host_agent.tap import TapError
 from mininet_topos import openvswitch, taps
-from mininet_topos.processes import Process, Processes, TestbedError, wait_until
+from mininet_topos.processes import Process, Processes, TestbedError, run, wait_until
 from mininet_topos.two_site import TwoSite
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ class Testbed:
         atexit.register(self._leave)
         try:
             self._start()
-        except (openvswitch.OpenVSwitchError, TapError) as error:
+        except TapError as error:
             self._leave()
             raise TestbedError(str(error)) from error
         except BaseException:
@@ -154,14 +154,12 @@ class Testbed:
         """Join the main namespace and the NCO by a veth pair."""
         nco = str(self._net["nco"].pid)
         far = "nco-mgmt"
-        _run(
-            "ip", "link", "add", MANAGEMENT_LINK, "type", "veth", "peer", "name", far, "netns", nco
-        )
+        run("ip", "link", "add", MANAGEMENT_LINK, "type", "veth", "peer", "name", far, "netns", nco)
         self._cleanup.callback(
             subprocess.run, ["ip", "link", "del", MANAGEMENT_LINK], capture_output=True, check=False
         )
-        _run("ip", "address", "add", f"{MANAGEMENT_SWITCH}/30", "dev", MANAGEMENT_LINK)
-        _run("ip", "link", "set", MANAGEMENT_LINK, "up")
+        run("ip", "address", "add", f"{MANAGEMENT_SWITCH}/30", "dev", MANAGEMENT_LINK)
+        run("ip", "link", "set", MANAGEMENT_LINK, "up")
         self.run("nco", "ip", "address", "add", f"{MANAGEMENT_NCO}/30", "dev", far)
         self.run("nco", "ip", "link", "set", far, "up")
 
@@ -170,13 +168,13 @@ class Testbed:
         self._net.delLinkBetween(self._net["s1"], self._net["s2"])
         for switch, end in SLOW_LINK.items():
             port = f"{end}p"
-            _run("ip", "link", "add", end, "type", "veth", "peer", "name", port)
+            run("ip", "link", "add", end, "type", "veth", "peer", "name", port)
             self._cleanup.callback(
                 subprocess.run, ["ip", "link", "del", end], capture_output=True, check=False
             )
             for interface in (end, port):
-                _run("ip", "link", "set", interface, "up")
-            _run("ovs-vsctl", "add-port", switch, port)
+                run("ip", "link", "set", interface, "up")
+            run("ovs-vsctl", "add-port", switch, port)
         command = [sys.executable, "-m", "mininet_topos.slow_link", *SLOW_LINK.values()]
         self.processes.start("slow_link", [*command, "--delay", str(delay)])
 
@@ -366,7 +364,7 @@ class Testbed:
 
     def flows(self, switch: str) -> str:
         """Return the flow entries of a switch, as ovs-ofctl prints them."""
-        return _run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", switch)
+        return run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", switch)
 
 
 class _Prompt(CLI):
@@ -379,17 +377,10 @@ class _Prompt(CLI):
 
 def _refuse_foreign_bridges() -> None:
     """Mininet would delete bridges of the same names, whoever made them."""
-    taken = set(TwoSite().switches()) & set(_run("ovs-vsctl", "list-br").split())
+    taken = set(TwoSite().switches()) & set(run("ovs-vsctl", "list-br").split())
     if taken:
         names = ", ".join(sorted(taken))
         raise TestbedError(f"bridges with our names exist: {names}; is another Mininet running?")
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    if done.returncode != 0:
-        raise TestbedError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 @contextlib.contextmanager

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyroute2 import netns
-
 from host_agent.tap import Tap
+from mininet_topos.namespaces import inside
 from tests.match_pairs import LOCAL, PROGRAMS, REMOTE, Probe, Round
 from wire.artifact import Artifact
 from wire.messages import Customization
@@ -40,11 +39,8 @@ def network(name: str) -> Iterator[None]:
         for address in REMOTE:
             if not address.startswith("::ffff:"):
                 _run(*within, "route", "replace", address, "dev", "a0")
-        netns.pushns(name)
-        try:
+        with inside(name):
             yield
-        finally:
-            netns.popns()
     finally:
         _run("ip", "netns", "del", name)
 

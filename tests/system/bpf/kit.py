@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
-from pyroute2 import netns
 
 from host_agent.bpf_tap import BpfTap
+from mininet_topos.namespaces import inside
 from tests.pcap import checksum
 from wire.artifact import Artifact
 from wire.match import Match
@@ -94,16 +94,6 @@ def build_module(name: str, source: Path, folder: Path) -> Artifact:
         subprocess.run([*BUILD, "-c", str(source), "-o", str(output)], cwd=ROOT, check=True)
         run("llvm-strip", "-g", str(output))
     return Artifact(name, "1.0.0", "bpf", output.read_bytes())
-
-
-@contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """Be in a network namespace; sockets made there stay there."""
-    netns.pushns(namespace)
-    try:
-        yield
-    finally:
-        netns.popns()
 
 
 @contextmanager

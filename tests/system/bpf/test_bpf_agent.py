@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.bpf.kit import SERVER, TIMEOUT, inside, unique, veth_pair
+from mininet_topos.namespaces import inside
+from tests.system.bpf.kit import SERVER, TIMEOUT, unique, veth_pair
 from tests.unit.agent_kit import Network, ScriptedNco, Session, desired, scripted, signed
 from wire.artifact import Artifact
 from wire.match import Match

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from host_agent import libbpf
+from mininet_topos.namespaces import inside
 from tests import pcap
-from tests.system.bpf.kit import PORT, QUERY, TAG_DIG, Frame, Host, Wire, inside, one_wire
+from tests.system.bpf.kit import PORT, QUERY, TAG_DIG, Frame, Host, Wire, one_wire
 
 pytestmark = [pytest.mark.system, one_wire]
 

@@ -11,6 +11,7 @@ import pytest
 
 from host_agent import bpf_tap
 from host_agent.bpf_tap import BpfTap
+from mininet_topos.namespaces import inside
 from tests.system.bpf.kit import (
     PORT,
     QUERY,
@@ -20,7 +21,6 @@ from tests.system.bpf.kit import (
     Host,
     Wire,
     Wiretap,
-    inside,
     named,
     one_wire,
     run,

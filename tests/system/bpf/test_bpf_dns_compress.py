@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.system.bpf.kit import PORT, SERVER, Host, Wire, inside, messages_of
+from mininet_topos.namespaces import inside
+from tests.system.bpf.kit import PORT, SERVER, Host, Wire, messages_of
 
 pytestmark = pytest.mark.system
 

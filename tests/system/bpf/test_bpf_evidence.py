@@ -6,7 +6,8 @@ import pytest
 
 from host_agent.bpf_tap import BpfTap
 from host_agent.tap import TapError
-from tests.system.bpf.kit import Wire, inside, one_wire
+from mininet_topos.namespaces import inside
+from tests.system.bpf.kit import Wire, one_wire
 
 pytestmark = pytest.mark.system
 

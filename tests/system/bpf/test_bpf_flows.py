@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from host_agent.bpf_tap import BpfTap
-from tests.system.bpf.kit import CLIENT, PORT, QUERY, SERVER, TAG_DIG, Wire, inside, named, one_wire
+from mininet_topos.namespaces import inside
+from tests.system.bpf.kit import CLIENT, PORT, QUERY, SERVER, TAG_DIG, Wire, named, one_wire
 
 pytestmark = [pytest.mark.system, one_wire]
 

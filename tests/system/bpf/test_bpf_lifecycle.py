@@ -15,6 +15,7 @@ from host_agent import bpf_tables, bpf_tap
 from host_agent.bpf_install import CGROUP_HOOKS
 from host_agent.bpf_tap import BpfTap
 from host_agent.tap import TapError
+from mininet_topos.namespaces import inside
 from tests.system.bpf.kit import (
     CLIENT,
     PORT,
@@ -25,7 +26,6 @@ from tests.system.bpf.kit import (
     Host,
     Wire,
     build_module,
-    inside,
     named,
     one_wire,
     run,

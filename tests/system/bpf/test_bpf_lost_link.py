@@ -15,7 +15,8 @@ import pytest
 from controller import ca
 from controller.config import NcoConfig, StateFolder
 from host_agent.bpf_tables import Tables
-from tests.system.bpf.kit import CLIENT, SERVER, inside, run, unique, veth_pair
+from mininet_topos.namespaces import inside
+from tests.system.bpf.kit import CLIENT, SERVER, run, unique, veth_pair
 from tests.system.disks import full, small_disk
 from tests.unit.nco_kit import Service, credentials, eventually, intent, running
 from tests.waiting import PATIENCE

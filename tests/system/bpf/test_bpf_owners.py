@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from host_agent import bpf_tap
-from tests.system.bpf.kit import PORT, QUERY, ROOT, SERVER, TIMEOUT, Wire, inside, named, one_wire
+from mininet_topos.namespaces import inside
+from tests.system.bpf.kit import PORT, QUERY, ROOT, SERVER, TIMEOUT, Wire, named, one_wire
 
 pytestmark = [pytest.mark.system, one_wire]
 

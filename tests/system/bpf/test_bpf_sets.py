@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from host_agent.tap import TapError
+from mininet_topos.namespaces import inside
 from tests import pcap
 from tests.system.bpf.kit import (
     CLIENT,
@@ -24,7 +25,6 @@ from tests.system.bpf.kit import (
     TIMEOUT,
     Frame,
     Wire,
-    inside,
     messages_of,
     named,
     one_wire,
