@@ -92,15 +92,15 @@ def test_what_could_not_be_written_is_tried_again(
     async def play() -> None:
         writer = HeldWriter()
         recorder = Recorder(writer)
-        recorder.put(AlertRow, alert(1, "first"))
-        recorder.put(AlertRow, alert(2))
-        await writer.fail()
-        recorder.put(AlertRow, {"id": 1, "cleared": 5.0})
-        assert writer.jobs == [], "not at once"
-        recorder._again()
         engine = create_engine(f"sqlite:///{tmp_path / 'nco.db'}")
         Base.metadata.create_all(engine)
         with Session(engine) as session:
+            recorder.put(AlertRow, alert(1, "first"))
+            recorder.put(AlertRow, alert(2))
+            await writer.fail(session)
+            recorder.put(AlertRow, {"id": 1, "cleared": 5.0})
+            assert writer.jobs == [], "not at once"
+            recorder._again()
             await writer.do(session)
             assert stored(session) == {1: ("first", 5.0), 2: ("", None)}
         engine.dispose()
@@ -152,7 +152,7 @@ def test_in_the_end_the_database_has_what_was_put_last(steps: list[tuple[str, in
                     recorder._retry.cancel()
                     recorder._again()
                 if writer.jobs:
-                    await (writer.fail() if step == "fail" else writer.do(session))
+                    await (writer.fail if step == "fail" else writer.do)(session)
                     await asyncio.sleep(0)
 
             for count, (step, number) in enumerate(steps):
