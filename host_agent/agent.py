@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from host_agent import challenge, host
 from host_agent.channel import Address, Channel
+from host_agent.complaints import Complaints
 from host_agent.converge import (
     Applied,
     Apply,
@@ -103,11 +104,9 @@ class Agent:
         self._flows = FlowReporter(time.monotonic)
         self._pace = Pace(REPORT_SECONDS, time.monotonic)
         self._told: str | None = None
-        self._complaint: str | None = None
+        self._complaints = Complaints()
         self._unsaved: Apply | None = None
         """What was applied last, until it is on the disk."""
-        self._save_complaint: str | None = None
-        self._flows_complaint: str | None = None
 
     async def run(self) -> None:
         """Run until cancelled; what the tap is doing then is finished first."""
@@ -163,9 +162,9 @@ class Agent:
         while self._taps.names:
             await asyncio.sleep(OBSERVE_SECONDS)
             await self._in_worker(self._save_again)
-            running = await self._in_worker(self._running_or_none)
+            running = await self._in_worker(self._running)
             await self._inbox.put(Observed(running, counters_due=self._pace.due()))
-            self._tell_of_flows(await self._in_worker(self._flows_or_none))
+            self._tell_of_flows(await self._in_worker(self._read_flows))
 
     def _tell_of_flows(self, flows: Sequence[Flow]) -> None:
         self._metrics.flows.set(len(flows))
@@ -210,7 +209,7 @@ class Agent:
             self._tap_error,
             self._store.load(self._signer),
             self._boot_id,
-            self._running_or_none(),
+            self._running(),
         )
 
     @property
@@ -219,25 +218,21 @@ class Agent:
         return self._taps.error[:MAX_TEXT] if self._taps.error else None
 
     def _running(self) -> tuple[Status, ...]:
-        return tuple(self._taps.customizations())
+        return self._read("customizations", self._taps.customizations)
 
-    def _running_or_none(self) -> tuple[Status, ...]:
+    def _read_flows(self) -> tuple[Flow, ...]:
+        return self._read("flows", self._taps.flows)
+
+    def _read(self, what: str, read: Callable[[], Sequence[T]]) -> tuple[T, ...]:
+        """Return what the taps say, or nothing where they cannot say it."""
         try:
-            return self._running()
+            found = tuple(read())
         except Exception as error:  # a driver's fault must not end the agent
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("customizations not read reason=%r", self._complaint)
+            if self._complaints.is_new(what, str(error)):
+                log.exception("%s not read", what)
             return ()
-
-    def _flows_or_none(self) -> Sequence[Flow]:
-        try:
-            return self._taps.flows()
-        except Exception as error:  # as above
-            if str(error) != self._flows_complaint:
-                self._flows_complaint = str(error)
-                log.exception("flows not read")
-            return ()
+        self._complaints.is_over(what)
+        return found
 
     def _apply_now(self, action: Apply) -> Applied | Failed:
         try:
@@ -246,7 +241,7 @@ class Agent:
                 self._taps.load_artifact(verified(artifact, self._signer))
             with self._metrics.applied.time():
                 self._taps.apply(action.desired.customizations)
-            running = self._running()
+            running = tuple(self._taps.customizations())
         except (TapError, ArtifactError) as error:
             return Failed(str(error))
         except Exception as error:  # as above; the NCO would only ask again
@@ -267,11 +262,9 @@ class Agent:
         try:
             self._store.save(self._unsaved, self._boot_id)
         except OSError as error:
-            if str(error) != self._save_complaint:
-                self._save_complaint = str(error)
+            if self._complaints.is_new("state", str(error)):
                 log.error("state not saved, a reboot will not restore it reason=%r", str(error))
             return
-        if self._save_complaint is not None:
-            self._save_complaint = None
+        if self._complaints.is_over("state"):
             log.info("state saved after all generation=%d", self._unsaved.desired.generation)
         self._unsaved = None

@@ -15,7 +15,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from host_agent import bpf_tables, libbpf
@@ -219,11 +219,8 @@ def forget_dead(run: Path, tables: Tables) -> list[int]:
 
 
 def _set_answer(pins: Path, program: int) -> None:
-    dispatch = libbpf.Map.pinned(pins / "maps" / "l45_dispatch", 4, 4)
-    try:
+    with closing(libbpf.Map.pinned(pins / "maps" / "l45_dispatch", 4, 4)) as dispatch:
         dispatch.update(PLACE_ANSWER.to_bytes(4, "little"), program.to_bytes(4, "little"))
-    finally:
-        dispatch.close()
 
 
 def _attach_cgroup(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from host_agent import libbpf
 from host_agent.bpf_abi import (
@@ -34,6 +35,8 @@ from host_agent.bpf_abi import (
 )
 from host_agent.tap import TapError
 from wire.messages import MAX_CUSTOMIZATIONS, Counters
+
+S = TypeVar("S", bound=ctypes.Structure)
 
 FIRST = bytes(4)
 FULL = "`dca tap unload` frees them, also those of namespaces that are gone"
@@ -122,6 +125,11 @@ def _after(number: int) -> int:
     return (number + 1) % 2**32 or 1
 
 
+def _read(kind: type[S], raw: bytes | None) -> S:
+    """Return a structure of a map; what is not there is all zero."""
+    return kind.from_buffer_copy(raw or bytes(ctypes.sizeof(kind)))
+
+
 def _key(number: int) -> bytes:
     return number.to_bytes(4, "little")
 
@@ -162,16 +170,14 @@ class Tables:
         number = self._sets.lookup(cookie.to_bytes(8, "little"))
         if number is None:
             return []
-        inner = libbpf.Map.by_id(int.from_bytes(number, "little"), 4, ctypes.sizeof(SetStruct))
-        try:
-            content = SetStruct.from_buffer_copy(inner.lookup(FIRST) or bytes(1024))
-        finally:
-            inner.close()
+        size = ctypes.sizeof(SetStruct)
+        with closing(libbpf.Map.by_id(int.from_bytes(number, "little"), 4, size)) as inner:
+            content = _read(SetStruct, inner.lookup(FIRST))
         return [self._member(attached) for attached in content.entries[: content.count]]
 
     def _member(self, attached: AttachedStruct) -> Member:
-        entry = self._entries.lookup(_key(attached.index))
-        return Member(attached.index, attached.flags, entry or bytes(1024), attached.deprecated)
+        entry = _read(CustomizationStruct, self._entries.lookup(_key(attached.index)))
+        return Member(attached.index, attached.flags, bytes(entry), attached.deprecated)
 
     def everything(self) -> list[Member]:
         """Return the members of all sets."""
@@ -206,12 +212,9 @@ class Tables:
         content = SetStruct(count=len(members), number=self._next_set())
         for position, one in enumerate(members):
             content.entries[position] = AttachedStruct(one.index, one.flags, one.deprecated)
-        inner = libbpf.Map.create_array("l45_set", ctypes.sizeof(SetStruct), 1)
-        try:
+        with closing(libbpf.Map.create_array("l45_set", ctypes.sizeof(SetStruct), 1)) as inner:
             inner.update(FIRST, bytes(content))
             self._sets.update(cookie.to_bytes(8, "little"), _key(inner.fd))
-        finally:
-            inner.close()
 
     def next_scan(self, now: int) -> None:
         """Begin another look at open files: what an earlier one noted counts no more."""
@@ -236,8 +239,7 @@ class Tables:
         return int(info.sets)
 
     def _read_info(self) -> InfoStruct:
-        raw = self._info.lookup(FIRST) or bytes(ctypes.sizeof(InfoStruct))
-        return InfoStruct.from_buffer_copy(raw)
+        return _read(InfoStruct, self._info.lookup(FIRST))
 
     def set_digest(self, digest: bytes) -> None:
         """Note the SHA-256 of the object that the program set was loaded from."""
@@ -265,8 +267,7 @@ class Tables:
         """Return the loaded modules by slot."""
         found = {}
         for slot in range(MODULES_MAX):
-            raw = self._modules.lookup(_key(slot)) or bytes(1024)
-            entry = ModuleStruct.from_buffer_copy(raw)
+            entry = _read(ModuleStruct, self._modules.lookup(_key(slot)))
             if any(entry.digest):
                 name = entry.name.decode(errors="replace")
                 found[slot] = Module(bytes(entry.digest).hex(), name, entry.holder)
@@ -325,14 +326,9 @@ class Tables:
         return freed
 
 
-@contextmanager
-def _any_versions_sets(run: Path) -> Iterator[libbpf.Map]:
-    """Open the one map that all versions of the tap have."""
-    sets = libbpf.Map.pinned(run / "bpf" / "maps" / "l45_namespaces", 8, 4)
-    try:
-        yield sets
-    finally:
-        sets.close()
+def _any_versions_sets(run: Path) -> closing[libbpf.Map]:
+    """Open, for a block, the one map that all versions of the tap have."""
+    return closing(libbpf.Map.pinned(run / "bpf" / "maps" / "l45_namespaces", 8, 4))
 
 
 def has_sets(run: Path) -> bool:
@@ -354,7 +350,5 @@ def digest(run: Path) -> bytes | None:
         info = libbpf.Map.pinned(run / "bpf/maps/l45_info", 4, ctypes.sizeof(InfoStruct))
     except libbpf.LibbpfError:
         return None
-    try:
-        return bytes(InfoStruct.from_buffer_copy(info.lookup(FIRST) or bytes(1024)).digest)
-    finally:
-        info.close()
+    with closing(info):
+        return bytes(_read(InfoStruct, info.lookup(FIRST)).digest)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from host_agent import bpf_tap, kmod_tap
+from host_agent.complaints import Complaints
 from host_agent.privileges import RUN, needs_root
 from host_agent.tap import Proof, Tap, TapError, TapStatus
 from wire.artifact import Artifact
@@ -84,7 +85,7 @@ class Taps:
         """Use `drivers`, the preferred first; `faults` says of other taps why they do not work."""
         self._drivers = list(drivers)
         self._faults = dict(faults or {})
-        self._complaints: dict[tuple[str, str], str] = {}
+        self._complaints = Complaints()
         self._applied: dict[str, list[Customization]] = {}
         """What each driver was given last; nothing of one that was given nothing yet."""
 
@@ -179,9 +180,8 @@ class Taps:
         for tap in self._drivers:
             try:
                 found += read(tap)
-                self._complaints.pop((tap.name, what), None)
+                self._complaints.is_over((tap.name, what))
             except TapError as error:
-                if self._complaints.get((tap.name, what)) != str(error):
-                    self._complaints[tap.name, what] = str(error)
+                if self._complaints.is_new((tap.name, what), str(error)):
                     log.error("%s not read tap=%s reason=%r", what, tap.name, str(error))
         return found
