@@ -29,9 +29,6 @@ from mininet_topos.processes import run
 BRIDGE = "l45bench"
 NAMESPACE = "l45-bench"
 DPID = "00000000004c3435"
-WAIT_SECONDS = 60.0
-"""For another network of ours on this machine to end."""
-
 PORTS = 8
 HOSTS = 50
 """Of each port; the controller believes in 64."""
@@ -164,7 +161,7 @@ class Watch:
 def switch(openflow_port: int) -> Iterator[None]:
     """Have the bridge and its hosts; needs root. Raises TestbedError."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(openvswitch.alone(WAIT_SECONDS))
+        stack.enter_context(openvswitch.alone())
         stack.enter_context(openvswitch.ensure_running())
         netns.create(NAMESPACE)
         stack.callback(netns.remove, NAMESPACE)

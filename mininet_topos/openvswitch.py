@@ -31,6 +31,9 @@ LEAVE_SECONDS = 10.0
 """How long a daemon may take to leave when it is asked to, before it gets a signal."""
 
 LOCK = "\0l45-testbed"
+TAKEN = "another demo, lab or test has its network here"
+OTHERS_SECONDS = 120.0
+"""How long another one may take to end; most do so within a minute."""
 
 DATABASE = "ovsdb-server"
 SWITCH = "ovs-vswitchd"
@@ -66,13 +69,13 @@ def ensure_running() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(seconds: float = 0.0) -> Iterator[None]:
+def alone(seconds: float = OTHERS_SECONDS) -> Iterator[None]:
     """Be the only one on this machine with a network of ours.
 
-    Waits up to `seconds` for another one to end; raises OpenVSwitchError where it does not. There
-    are two locks, and no file is left of them, whatever ends this process. Bridges have fixed names
-    in a network namespace: so has an abstract socket. Daemons have fixed places in the file system,
-    which another network namespace can share: so has the folder above them.
+    Waits up to `seconds` for another one to end, and says so; raises OpenVSwitchError where it does
+    not. There are two locks, and no file is left of them, whatever ends this process. Bridges have
+    fixed names in a network namespace: so has an abstract socket. Daemons have fixed places in the
+    file system, which another network namespace can share: so has the folder above them.
     """
     deadline = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
@@ -85,15 +88,18 @@ def alone(seconds: float = 0.0) -> Iterator[None]:
 
 
 def _lock(take: Callable[[], None], deadline: float) -> None:
+    is_told = False
     while True:
         try:
             return take()
         except OSError as error:
-            if time.monotonic() >= deadline:
-                raise OpenVSwitchError(
-                    "another demo, lab or test has its network here: wait for its end"
-                ) from error
-            time.sleep(0.2)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise OpenVSwitchError(f"{TAKEN}: wait for its end") from error
+            if not is_told:
+                log.warning("%s: waiting %.0f s at most for its end", TAKEN, left)
+                is_told = True
+            time.sleep(min(0.2, left))
 
 
 def _answers(daemon: str) -> bool:

@@ -101,7 +101,7 @@ class Testbed:
         atexit.unregister(self._leave)
 
     def _start(self) -> None:
-        self._cleanup.enter_context(openvswitch.alone(seconds=5))
+        self._cleanup.enter_context(openvswitch.alone())
         self._empty_folder()
         scratch = Path(tempfile.mkdtemp(prefix=f"l45-testbed-{os.getpid()}-"))
         self._cleanup.callback(shutil.rmtree, scratch, ignore_errors=True)

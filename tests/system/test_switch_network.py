@@ -136,7 +136,7 @@ class Network:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with openvswitch.alone(seconds=120), openvswitch.ensure_running():
+    with openvswitch.alone(), openvswitch.ensure_running():
         running = Network(tmp_path_factory.mktemp("switches"))
         try:
             running.start()

@@ -213,7 +213,7 @@ def mn_pingall() -> str:
 
 @pytest.fixture
 def switches() -> Iterator[None]:
-    with openvswitch.alone(seconds=120), openvswitch.ensure_running():
+    with openvswitch.alone(), openvswitch.ensure_running():
         yield
 
 

@@ -138,7 +138,7 @@ def _modules() -> set[str]:
 def _network() -> set[str]:
     """Return links and switches of the testbed, unless another one has his here now."""
     try:
-        with openvswitch.alone():
+        with openvswitch.alone(seconds=0):
             lines = _output("ip", "-o", "link").splitlines()
             links = [line.split(":")[1].split("@")[0].strip() for line in lines]
             runs = (openvswitch.RUN / "db.sock").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +14,7 @@ import pytest
 
 from mininet_topos import openvswitch, processes
 from mininet_topos.processes import Processes, TestbedError, doing, end
+from tests.waiting import PATIENCE
 
 STUBBORN = "trap '' TERM; echo ready; exec sleep 1000"
 
@@ -102,6 +105,19 @@ def test_two_testbeds_share_neither_names_nor_places(
         else:
             monkeypatch.setattr(openvswitch, "RUN", tmp_path / "other" / "openvswitch")
         with pytest.raises(openvswitch.OpenVSwitchError, match="wait for its end"):
-            openvswitch.alone().__enter__()
+            openvswitch.alone(seconds=0).__enter__()
     with openvswitch.alone():
         pass
+
+
+def test_the_end_of_another_testbed_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(openvswitch, "LOCK", f"\0l45-test-{os.getpid()}")
+    monkeypatch.setattr(openvswitch, "RUN", tmp_path / "openvswitch")
+    with ThreadPoolExecutor(1) as other, ExitStack() as second:
+        with openvswitch.alone():
+            waiting = other.submit(second.enter_context, openvswitch.alone(PATIENCE))
+            processes.wait_until(lambda: "waiting 60 s at most" in caplog.text, "it waits")
+            assert not waiting.done()
+        waiting.result()
