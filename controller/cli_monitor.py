@@ -10,7 +10,7 @@ import typer
 
 from controller import cli_events
 from controller import cli_monitor_print as show
-from controller.cli_client import connected, intent_path
+from controller.cli_client import CommandError, NcoClient, Unreachable, connected, intent_path
 from controller.cli_options import WATCHING, Json, Limit, Since, State, time_ago
 from controller.cli_print import line, note, print_json
 from controller.config import find_state
@@ -56,6 +56,8 @@ def watch(
     last = int(time_ago(since) * 1e6) if since else None
     try:
         with connected(find_state(state)) as nco:
+            if name is not None:
+                _note_if_unknown(nco, name)
             for event in cli_events.follow(nco, wanted, last, say=note):
                 print_json(event, indent=None) if json else show.print_event(event)
     except KeyboardInterrupt:
@@ -183,6 +185,16 @@ def alerts(
             return
         found = nco.call("GET", f"/alerts?{_query(cleared=past)}", list[AlertView])
     print_json(found) if json else show.print_alerts(found)
+
+
+def _note_if_unknown(nco: NcoClient, name: str) -> None:
+    """Say so of an intent that is not there: it may come, or its name is mistyped."""
+    try:
+        nco.intent(name, hosts=False)
+    except Unreachable:
+        raise
+    except CommandError as error:
+        note(f"{error}; it is waited for")
 
 
 def _query(**wanted: object) -> str:

@@ -173,14 +173,20 @@ def print_intent(intent: IntentView) -> None:
         line(f"without {host}: {reason}", "yellow")
     if intent.waiting:
         line(f"waiting for {_waiting(intent)}", "yellow")
+    modules = len({item.module for host in intent.hosts for item in host.customizations})
+    module = ("MODULE",) if modules > 1 else ()
     table(
-        ("HOST", "AGENT", "GENERATION", "SIDE", "TAP", "RECEIVE", "SEND", "COUNTERS", "MATCH"),
+        (
+            *("HOST", "AGENT", "GENERATION", "SIDE"),
+            *(*module, "TAP", "RECEIVE", "SEND", "COUNTERS", "MATCH"),
+        ),
         (
             (
                 host.name,
                 _agent(connected=host.connected),
                 _generation(host),
                 item.side,
+                *((item.module,) if module else ()),
                 item.target,
                 _switch(wanted=item.receive_wanted, actual=item.receive),
                 _switch(wanted=item.send_wanted, actual=item.send),

@@ -31,6 +31,7 @@ def watched(testbed: Testbed) -> Iterator[subprocess.Popen[str]]:
         [str(SCRIPTS / "nco"), "watch", INTENT],
         env=testbed.operator_environment(),
         stdout=(testbed.folder / "watch.txt").open("w"),
+        stderr=subprocess.STDOUT,
         text=True,
     ) as process:
         wait_until(lambda: samples(testbed)["l45_nco_event_listeners",] == 1, "nco watch listens")
