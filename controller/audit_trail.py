@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.access import CALLER, READING, Caller
-from controller.audit import AuditLog, Entry
+from controller.audit import BEGUN, AuditLog, Entry
 from controller.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def _entry(scope: Scope, body: bytes) -> Entry:
         actor=caller.name if caller else "?",
         source=caller.source if caller else "?",
         detail=_summary(body),
-        outcome="begun",
+        outcome=BEGUN,
     )
 
 

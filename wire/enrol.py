@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wire.messages import HostName, Text
 
-ENROL_PORT = 4546
 MAX_FRAME = 128 * 1024
 SECRET_SIZE = 32
 PREFIX = "l45-enrol-"

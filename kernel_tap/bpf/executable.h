@@ -81,7 +81,7 @@ static long l45_climb_step(__u32 index, struct l45_climb *climb)
 	return 0;
 }
 
-/* Into the first half of `room`, all NUL where it is not known or too long. */
+/* Into the owner, which the socket's storage begins with; NUL where it is unknown or too long. */
 static __noinline int l45_find_executable(const struct task_struct *task, struct l45_socket *socket)
 {
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);

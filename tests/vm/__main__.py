@@ -1,6 +1,6 @@
 """Boot one kernel, run the checks named, and print what they and the kernel say as they say it.
 
-.venv/bin/python -m tests.vm 6.1 tests/vm/checks/core.sh
+.venv/bin/python -m tests.vm 6.1 tests/vm/checks/changes.sh
 .venv/bin/python -m tests.vm debug /tmp/try.sh --set COUNT=5
 """
 
