@@ -40,7 +40,7 @@ class CommandError(Exception):
 
 
 class Unreachable(CommandError):
-    """Nobody answers on the service's socket."""
+    """Nobody answers on the service's socket, or only that it cannot do anything now."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,8 @@ class NcoClient:
             raise Unreachable(f"the service does not answer within {limit}") from error
         except httpx.TransportError as error:
             raise Unreachable(self._not_running(error)) from error
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise Unreachable(_detail(answer))
         if answer.is_error:
             raise CommandError(_detail(answer))
         if kind is None:

@@ -7,14 +7,17 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from controller import cli_follow
 from controller.api import IntentView
-from controller.cli_client import CommandError, Unreachable
+from controller.cli_client import CommandError, NcoClient, Unreachable
 from controller.cli_follow import Follower
+from controller.config import StateFolder
 from controller.intent import Intent
 from controller.phases import Phase
 from tests.unit.nco_kit import eventually, intent, network
@@ -101,6 +104,22 @@ def test_without_events_there_is_a_look_now_and_then(
     assert service.looks >= 2
 
 
+def test_a_service_that_can_do_nothing_now_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while its database is away; whoever does not wait is told why."""
+    monkeypatch.setattr(cli_follow, "RESTART_SECONDS", 0.0)
+    away = httpx.Response(503, json={"detail": "the database cannot be used"})
+    active = httpx.Response(200, text=view(Phase.ACTIVE).model_dump_json())
+    answers = iter([away, away, active, away])
+    nco = NcoClient(StateFolder(tmp_path))
+    transport = httpx.MockTransport(lambda _: next(answers))
+    monkeypatch.setattr(nco, "_http", httpx.Client(transport=transport, base_url="http://nco"))
+    Follower(nco, "tag", FOR_EVER).until_active()
+    with pytest.raises(Unreachable, match="the database cannot be used"):
+        Follower(nco, "tag", 0.0).until_active()
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -110,7 +129,7 @@ def test_without_events_there_is_a_look_now_and_then(
     ],
 )
 def test_ctrl_c_says_that_it_goes_on_and_how(
-    tmp_path: Any,  # noqa: ANN401
+    tmp_path: Path,
     command: tuple[str, ...],
     words: str,
 ) -> None:
