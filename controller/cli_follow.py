@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
@@ -58,17 +58,21 @@ def following(
     intent_path(name)
     folder = find_state(state)
     with going_on(how), connected(folder) as nco:
-        follower = Follower(nco, name, timeout)
-        follower.listen(NcoClient(folder))
-        yield nco, follower
+        yield nco, Follower(nco, name, timeout, lambda: NcoClient(folder))
 
 
 class Follower:
     """Prints what happens to an intent, as it happens, until it is where it should be."""
 
-    def __init__(self, client: NcoClient, name: str, timeout: float) -> None:
-        """Wait for `timeout` seconds at most."""
+    def __init__(
+        self, client: NcoClient, name: str, timeout: float, listener: Callable[[], NcoClient]
+    ) -> None:
+        """Wait for `timeout` seconds at most.
+
+        What `listener` returns is read in a thread that ends with this process, and never closed.
+        """
         self._client = client
+        self._listener = listener
         self._name = name
         self._timeout = timeout
         self._began = time.time()
@@ -76,23 +80,6 @@ class Follower:
         self._said = ""
         self._quiet_until = time.monotonic() + WORTH_SAYING
         self._happened = threading.Event()
-
-    def listen(self, listener: NcoClient) -> None:
-        """Have the service's events be a reason to look, for as long as this process runs.
-
-        Nobody else has `listener`, which is never closed: its thread waits for what it says.
-        """
-        threading.Thread(target=self._listen, args=[listener], daemon=True).start()
-
-    def _listen(self, listener: NcoClient) -> None:
-        query = f"kind=intent&intent={self._name}"
-        try:
-            for _ in cli_events.follow(
-                listener, query, None, say=lambda _: None, listens=self._happened.set
-            ):
-                self._happened.set()
-        except CommandError:  # refused, or nobody there: then there are the looks
-            return
 
     def until_active(self) -> None:
         """Wait until the intent is active and its mirrors stand; raises CommandError."""
@@ -139,6 +126,7 @@ class Follower:
     def until(self, arrived: Callable[[IntentView], bool]) -> IntentView:
         """Print what happens until it has arrived, or the time is over; return how it is then."""
         deadline = time.monotonic() + self._timeout
+        threading.Thread(target=self._listen, daemon=True).start()
         while True:
             self._happened.clear()  # before the look: what happens after it is another reason
             view = self._look(deadline)
@@ -147,6 +135,15 @@ class Follower:
                 return view
             time.sleep(PAUSE_SECONDS)
             self._happened.wait(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+
+    def _listen(self) -> None:
+        """Have the service's events be a reason to look."""
+        query, heard = f"kind=intent&intent={self._name}", self._happened.set
+        with suppress(CommandError):  # refused, or nobody there: then there are the looks
+            for _ in cli_events.follow(
+                self._listener(), query, None, say=lambda _: None, listens=heard
+            ):
+                heard()
 
     def _look(self, deadline: float) -> IntentView:
         """Return the intent; a service that is being restarted is waited for."""
