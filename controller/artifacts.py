@@ -29,6 +29,7 @@ class ArtifactStore:
         self._database = database
         self._folder = folder
         self._signer = signer
+        self._writing = asyncio.Lock()
         self._messages: dict[str, ArtifactData] = {}
         """What went out last, the oldest first: the next agent gets the same object."""
 
@@ -63,7 +64,8 @@ class ArtifactStore:
 
     async def put(self, key: str, artifact: Artifact) -> str:
         """Store what the build `key` gave; return its digest once that is safe."""
-        await asyncio.to_thread(_write, self._path(artifact.digest), artifact.data)
+        async with self._writing:  # two builds can give the same, and the same file
+            await asyncio.to_thread(_write, self._path(artifact.digest), artifact.data)
         values = {
             "digest": artifact.digest,
             "name": artifact.name,

@@ -25,6 +25,7 @@ from controller.database import Database
 from controller.history import Event
 from controller.monitor import Monitor
 from controller.phases import OVER, Phase
+from wire.messages import MESSAGE_COUNTERS
 
 INTENTS = 200
 """Intents that have series of their own; the others' are summed under `OTHERS`."""
@@ -33,9 +34,6 @@ OTHERS = "(others)"
 
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 """Buckets of what the service does by itself, in seconds."""
-
-MESSAGES = ("sent", "received", "passed", "dropped", "errors", "too_big")
-"""Counters of `wire.messages.Counters` that count messages."""
 
 
 class PhaseTimes:
@@ -173,7 +171,7 @@ def intent_metrics(sums: dict[str, Tally[str]]) -> Iterator[Metric]:
     )
     flows = GaugeMetricFamily("l45_nco_intent_flows", "Sockets customized.", labels=["intent"])
     for intent, counts in named.items():
-        for what in MESSAGES:
+        for what in MESSAGE_COUNTERS:
             messages.add_metric([intent, what], counts[what])
         for direction in ("sent", "received"):
             size.add_metric([intent, direction], counts[f"{direction}_bytes"])

@@ -20,12 +20,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from wire.messages import Status
+from wire.messages import MESSAGE_COUNTERS, Status
 
 log = logging.getLogger(__name__)
-
-MESSAGES = ("sent", "received", "passed", "dropped", "errors", "too_big")
-"""Counters of `wire.messages.Counters` that count messages."""
 
 
 class AgentMetrics:
@@ -119,7 +116,7 @@ class _Running(Collector):
         )
         for one in self.statuses:
             counted = one.counters.model_dump()
-            for what in MESSAGES:
+            for what in MESSAGE_COUNTERS:
                 messages.add_metric([one.id, one.module, what], counted[what])
             for direction in ("sent", "received"):
                 size.add_metric([one.id, one.module, direction], counted[f"{direction}_bytes"])

@@ -200,6 +200,10 @@ class Counters(Message):
     """Of the application, in what was restored; likewise."""
 
 
+MESSAGE_COUNTERS = tuple(name for name in Counters.model_fields if not name.endswith("_bytes"))
+"""Names of those that count messages."""
+
+
 class Status(Message):
     """One customization as it really is on the host."""
 

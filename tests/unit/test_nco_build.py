@@ -136,6 +136,16 @@ def test_artifacts_are_kept_and_signed(store: ArtifactStore) -> None:
     assert store.message("0" * 64) is None
 
 
+def test_builds_may_give_the_same_at_the_same_time(store: ArtifactStore) -> None:
+    artifact = Artifact("idle", "1.0.0", "bpf", b"code")
+
+    async def put_all() -> None:
+        await asyncio.gather(*(store.put(f"key {number}", artifact) for number in range(16)))
+
+    asyncio.run(put_all())
+    assert {store.built(f"key {number}") for number in range(16)} == {artifact.digest}
+
+
 @pytest.mark.parametrize("content", [None, b"", b"other code"])
 def test_a_damaged_artifact_is_built_again_and_never_handed_out(
     tmp_path: Path, store: ArtifactStore, content: bytes | None
