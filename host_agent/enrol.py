@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -94,21 +96,13 @@ async def enrol(token: Token, credentials: Credentials) -> float:
 async def _ask(token: Token, request: bytes) -> tuple[bytes, Enrolled]:
     """Return the authorities and the answer."""
     ca = await _authorities(token)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _context()
     context.load_verify_locations(cadata=ca.decode("ascii"))
     wish = Enrol(host=token.host, secret=token.secret, request=request)
-    try:
-        async with asyncio.timeout(3 * STEP_SECONDS):
-            connection = await _connect(token, context)
-            try:
-                await connection.receive(Authorities)
-                connection.writer.write(frames.encode(dump(wish)))
-                return ca, await connection.receive(Enrolled)
-            finally:
-                connection.writer.close()
-    except (OSError, FrameError, MessageError) as error:
-        raise _explained(token, error) from error
+    async with _connected(token, context, 3 * STEP_SECONDS) as connection:
+        await connection.receive(Authorities)
+        connection.writer.write(frames.encode(dump(wish)))
+        return ca, await connection.receive(Enrolled)
 
 
 async def _authorities(token: Token) -> bytes:
@@ -116,20 +110,12 @@ async def _authorities(token: Token) -> bytes:
 
     Whoever answers here is believed nothing but this.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    try:
-        async with asyncio.timeout(2 * STEP_SECONDS):
-            connection = await _connect(token, context)
-            try:
-                ca = (await connection.receive(Authorities)).ca
-            finally:
-                connection.writer.close()
-    except (OSError, FrameError, MessageError) as error:
-        raise _explained(token, error) from error
-    return _expected(token, ca)
+    async with _connected(token, context, 2 * STEP_SECONDS) as connection:
+        told = await connection.receive(Authorities)
+    return _expected(token, told.ca)
 
 
 def _expected(token: Token, ca: bytes) -> bytes:
@@ -147,11 +133,32 @@ def _expected(token: Token, ca: bytes) -> bytes:
     return told
 
 
-async def _connect(token: Token, context: ssl.SSLContext) -> _Connection:
-    reader, writer = await asyncio.open_connection(
-        token.address, token.port, ssl=context, server_hostname=NCO_NAME, ssl_shutdown_timeout=1
-    )
-    return _Connection(reader, writer)
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+@asynccontextmanager
+async def _connected(
+    token: Token, context: ssl.SSLContext, seconds: float
+) -> AsyncIterator[_Connection]:
+    """Connect to the NCO for a block, which has so many seconds; raises EnrolmentError."""
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(
+                token.address,
+                token.port,
+                ssl=context,
+                server_hostname=NCO_NAME,
+                ssl_shutdown_timeout=1,
+            )
+            try:
+                yield _Connection(reader, writer)
+            finally:
+                writer.close()
+    except (OSError, FrameError, MessageError) as error:
+        raise _explained(token, error) from error
 
 
 def _explained(token: Token, error: Exception) -> EnrolmentError:
