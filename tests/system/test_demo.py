@@ -63,9 +63,11 @@ def test_plays_to_its_end(tmp_path: Path) -> None:
 def test_interrupted_it_leaves_nothing(tmp_path: Path, moment: str, number: signal.Signals) -> None:
     with start(tmp_path) as demo:
         assert demo.stdout
-        for line in demo.stdout:
-            if moment in line:
-                break
+        seen = ""
+        while moment not in seen:
+            line = demo.stdout.readline()
+            assert line, seen
+            seen += line
         # The whole foreground group gets a Ctrl-C, and impatient users press it twice.
         os.killpg(demo.pid, number)
         os.killpg(demo.pid, number)
