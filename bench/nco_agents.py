@@ -99,7 +99,9 @@ class Agent(asyncio.Protocol):
                 self._tls.do_handshake()
                 self._shaken = True
                 self._send(self._hello())
-            while size := self._read():
+            size = READ
+            while size == READ:  # else nothing is left
+                size = self._read()
                 for message in self._frames.feed(self._fleet.inbox[:size]):
                     self._received(message)
         except ssl.SSLWantReadError:
@@ -110,8 +112,15 @@ class Agent(asyncio.Protocol):
         self._flush()
 
     def _read(self) -> int:
-        """Decrypt what came into the fleet's inbox; return how much that is."""
-        return cast(int, self._tls.read(READ, self._fleet.inbox))  # into a buffer: its size
+        """Decrypt what came into the fleet's inbox, as far as there is room; return the size."""
+        inbox, end = self._fleet.inbox, 0
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while end < READ:
+                got = cast(int, self._tls.read(READ, inbox[end:]))  # into a buffer: its size
+                if not got:
+                    break
+                end += got
+        return end
 
     def _flush(self) -> None:
         if self._outgoing.pending and self.transport is not None:

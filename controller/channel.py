@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -171,11 +172,20 @@ class FrameChannel(asyncio.BufferedProtocol):
     def take_turn(self) -> bool:
         """Write a little of what is large; whether there is more that can be written now."""
         left = TURN
+        self._cork(True)  # the pieces of a turn are no packets: the peer is not woken for each
         while left > 0 and self._large and self.is_open and not self._is_paused:
             self._write_piece(cast(asyncio.Transport, self._transport))
             left -= PIECE
+        self._cork(False)
         self._has_turns = bool(self._large) and self.is_open and not self._is_paused
         return self._has_turns
+
+    def _cork(self, on: bool) -> None:
+        """Have the kernel wait with what is written, or send it."""
+        if self._transport is not None and self.is_open:
+            sock: socket.socket = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # a connection that ends sends nothing any more
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def _write_piece(self, transport: asyncio.Transport) -> None:
         frame = self._large[0]

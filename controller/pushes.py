@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-PIECE = 10 * 1024
+PIECE = 4 * 1024
 """Bytes that are encrypted at a time; a connection keeps a buffer of a third more than that."""
 
-TURN = 6 * PIECE
-"""Bytes that are written in one turn; the kernel gets them in one call."""
+TURN = 15 * PIECE
+"""Bytes that are written in one turn, and sent together."""
 
 AT_A_TIME = 64
 """Connections that take turns."""
