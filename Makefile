@@ -91,7 +91,8 @@ bench-tap: setup ## Measure the taps beside a kernel without any, here or in QEM
 	@$(MAKE) --no-print-directory -s -C bench tap
 	@$(BIN)/python -m bench.tap
 
-bench-nco: setup ## Measure the NCO with 250, 1,000 and 10,000 emulated agents (root)
+# BENCH='--agents 100 --runs 1 --results build/bench' is a small one; BENCH=--help lists all options.
+bench-nco: setup ## Measure the NCO with 250, 1,000 and 10,000 emulated agents (root); BENCH='...'
 	@$(BIN)/python -m bench.nco $(BENCH)
 
 # FUZZ_SECONDS says it in seconds.

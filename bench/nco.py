@@ -76,6 +76,8 @@ class Options:
     processes: int
     with_switch: bool
     idle_seconds: float
+    results: Path
+    """The folder that they are written to."""
     ends: float
     """When all of it should be done (monotonic)."""
 
@@ -274,12 +276,12 @@ def _check_files(most: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _plot(rows: Sequence[Row]) -> None:
+def _plot(rows: Sequence[Row], folder: Path) -> None:
     def points(metric: str) -> list[nco_plot.Point]:
         found = [(int(row.case.split()[0]), row.value) for row in rows if row.metric == metric]
         return sorted(found)
 
-    nco_plot.draw(RESULTS / "nco.png", points("deploy: confirmed"), points("rotate: confirmed"))
+    nco_plot.draw(folder / "nco.png", points("deploy: confirmed"), points("rotate: confirmed"))
 
 
 def _options(arguments: Sequence[str] | None) -> Options:
@@ -292,6 +294,12 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--idle", type=float, default=15, help="seconds (default 15)")
     parser.add_argument(
         "--minutes", type=float, default=8, help="pushes are left out for it (default 8)"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="for nco.json and nco.png (default: bench/results)",
     )
     parser.add_argument("--no-switch", action="store_true", help="the service alone, not as root")
     found = parser.parse_args(arguments)
@@ -308,7 +316,16 @@ def _options(arguments: Sequence[str] | None) -> Options:
     if not with_switch:
         tell("no switch: packet-ins are not measured (that needs root)")
     ends = time.monotonic() + 60 * found.minutes
-    return Options(agents, found.runs, only, found.processes, with_switch, found.idle, ends)
+    return Options(
+        agents,
+        found.runs,
+        only,
+        found.processes,
+        with_switch,
+        found.idle,
+        found.results,
+        ends,
+    )
 
 
 def _measure_all(options: Options) -> tuple[list[Row], list[str]]:
@@ -332,7 +349,7 @@ def _measure_all(options: Options) -> tuple[list[Row], list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write `bench/results/nco.json` and `nco.png`."""
+    """Measure, print, write `nco.json` and `nco.png` into the folder of results."""
     options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -344,8 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench-nco: given up; nothing was written", file=sys.stderr)
         return 130
     if rows:
-        publish("nco", "The NCO with emulated agents, medians", rows)
-        _plot(rows)
+        publish("nco", "The NCO with emulated agents, medians", rows, options.results)
+        _plot(rows, options.results)
     for failure in failures:
         print(f"bench-nco: not measured: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -54,8 +54,8 @@ def replaced(name: str, rows: Sequence[Row]) -> list[Row]:
     return [*kept, *new.values()]
 
 
-def publish(name: str, title: str, rows: Sequence[Row]) -> None:
-    """Print the rows and write them to the file of results `name`."""
+def publish(name: str, title: str, rows: Sequence[Row], folder: Path = RESULTS) -> None:
+    """Print the rows and write them to the file of results `name` in a folder."""
     table = Table(title=title, title_justify="left", box=None)
     for column in ("case", "metric", "median", "min", "max", "unit", "runs"):
         number = column in {"median", "min", "max", "runs"}
@@ -64,6 +64,6 @@ def publish(name: str, title: str, rows: Sequence[Row]) -> None:
         numbers = [f"{number:g}" for number in (row.value, row.min, row.max)]
         table.add_row(row.case, row.metric, *numbers, row.unit, str(row.runs))
     Console(width=WIDTH).print(table)
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"rows": [asdict(row) for row in rows]}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
