@@ -100,6 +100,8 @@ def status(one: Customization, sent: int = 0) -> Status:
         digest=one.digest,
         receive=one.receive,
         send=one.send,
+        active=one.active,
+        deprecated=one.deprecated,
         counters=Counters(sent=sent),
     )
 

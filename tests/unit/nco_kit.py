@@ -22,6 +22,7 @@ from controller.cib import Cib, read_all
 from controller.cli_client import local
 from controller.config import NcoConfig, StateFolder
 from controller.database import Database
+from tests.unit.agent_kit import status
 from tests.waiting import PATIENCE
 from wire import challenge
 from wire.artifact import verified
@@ -32,14 +33,12 @@ from wire.messages import (
     ArtifactData,
     Challenge,
     ChallengeAnswer,
-    Counters,
     Customization,
     Desired,
     Hello,
     Need,
     Refused,
     Report,
-    Status,
     Welcome,
     dump,
     parse,
@@ -309,17 +308,7 @@ class Agent:
                 generation=self.generation,
                 refused=desired.generation if refused else None,
                 error=self.refusal if refused else None,
-                customizations=[
-                    Status(
-                        id=c.id,
-                        module=c.module,
-                        digest=c.digest,
-                        receive=c.receive,
-                        send=c.send,
-                        counters=Counters(sent=3),
-                    )
-                    for c in self.applied.values()
-                ],
+                customizations=[status(c, sent=3) for c in self.applied.values()],
             )
         )
 

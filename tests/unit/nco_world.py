@@ -18,9 +18,10 @@ from controller.intent import Intent
 from controller.modules import ModuleLibrary
 from controller.orchestrator import Orchestrator
 from controller.phases import Phase
+from tests.unit.agent_kit import status
 from tests.unit.nco_kit import intent, make_module
 from wire.artifact import Artifact
-from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Status, Target
+from wire.messages import Customization, Desired, Hello, NcoMessage, Report, Target
 
 LINGER = 10.0
 ROUNDS = 200
@@ -74,18 +75,7 @@ class Host:
             generation=self.generation,
             refused=refused,
             error="it does not fit" if refused is not None else None,
-            customizations=[
-                Status(
-                    id=c.id,
-                    module=c.module,
-                    digest=c.digest,
-                    receive=c.receive,
-                    send=c.send,
-                    active=c.active,
-                    deprecated=c.deprecated,
-                )
-                for c in self.applied.values()
-            ],
+            customizations=[status(c) for c in self.applied.values()],
         )
 
 
