@@ -30,6 +30,7 @@ RULES: tuple[tuple[str, str, Role], ...] = (
     # methods, path, who; the first that fits
     (READING, r"/audit", Role.ADMIN),
     (READING, r"/tokens", Role.ADMIN),
+    (READING, r"/ca", Role.VIEWER),
     (READING, r"/(status|hosts|modules|intents|policy|events|flows|counters|alerts|metrics)(/.*)?",
      Role.VIEWER),
     (READING, r"/(openapi\.json|docs|redoc)", Role.VIEWER),

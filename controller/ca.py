@@ -13,12 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -27,10 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ObjectIdentifier
 from pydantic import TypeAdapter, ValidationError
 
-from controller.certificates import CLIENT, SERVER, Authority, new_authority, pem
+from controller import authorities
+from controller.certificates import CLIENT, SERVER, Authority, pem
 from controller.config import ConfigError, NcoConfig, StateFolder
 from wire import credential_files
-from wire.identity import CLOCK_SKEW, NCO_NAME, Credentials, IdentityError
+from wire.identity import CLOCK_SKEW, NCO_NAME, Credentials, IdentityError, PeerCertificate
 from wire.messages import HostName
 
 OFFLINE_LIFETIME = timedelta(days=7)
@@ -57,13 +55,12 @@ def initialise(state: StateFolder, config: NcoConfig) -> None:
                 f"{made_before} exists: {state.path} is a state folder already, and its keys are "
                 "what the agents trust; remove the folder by hand to start over"
             )
-    encryption = _encryption(config)
+    authority = authorities.make(config, datetime.now(UTC))
     for folder in (state.path, state.artifacts, state.run):
         _make_private_folder(folder)
-    authority = new_authority(datetime.now(UTC))
-    _write_new(state.ca_key, _private_pem(authority.key, encryption))
+    _write_new(state.ca_key, authority.sealed)
     signer = Ed25519PrivateKey.generate()
-    _write_new(state.signer_key, _private_pem(signer, NoEncryption()))
+    _write_new(state.signer_key, _private_pem(signer))
     lifetime = timedelta(seconds=config.certificate_lifetime)
     own = Identity(NCO_NAME, pem(authority.certificate), _public_pem(signer), SERVER)
     _write_credentials(state.credentials, authority, own, lifetime)
@@ -87,11 +84,25 @@ def issue_host(
     name = checked_name(name)
     if credentials.key.exists():
         raise ConfigError(f"{credentials.key} exists: remove it to issue new credentials there")
-    config = state.load_config()
-    _write_credentials(
-        credentials, load_authority(state, config), load_identity(state, name), lifetime
-    )
+    found = authorities.load(state, state.load_config())
+    identity = replace(load_identity(state, name), ca=found.bundle)
+    certificate = _write_credentials(credentials, found.signing, identity, lifetime)
+    state.hosts_added.mkdir(exist_ok=True)  # no secrets: for the service, whoever runs it
+    credential_files.write(state.hosts_added / f"{name}.pem", certificate, 0o644)
     return credentials
+
+
+def hosts_added(state: StateFolder) -> list[PeerCertificate]:
+    """Return the last certificate of each host that `issue_host` has issued: it may be unknown."""
+    found = []
+    for path in sorted(state.hosts_added.glob("*.pem")):
+        try:
+            certificate = PeerCertificate.read(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # it is being written, or nobody's
+        if certificate is not None:
+            found.append(certificate)
+    return found
 
 
 def checked_name(name: str) -> str:
@@ -106,22 +117,7 @@ def checked_name(name: str) -> str:
 
 def load_authority(state: StateFolder, config: NcoConfig) -> Authority:
     """Return the authority that issues certificates; raises ConfigError."""
-    passphrase = _passphrase(config)
-    try:
-        certificate = x509.load_pem_x509_certificates(state.credentials.ca.read_bytes())[0]
-        key = load_pem_private_key(state.ca_key.read_bytes(), passphrase)
-    except TypeError as error:
-        raise ConfigError(
-            f"{state.ca_key}: {error}; `ca_passphrase_file` in {state.config} names the file with "
-            "the passphrase"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{error}; `nco init` writes the state folder {state.path}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigError(f"{state.ca_key}: not an elliptic curve key")
-    if key.public_key() != certificate.public_key():
-        raise ConfigError(f"{state.ca_key} is not the key of {state.credentials.ca}")
-    return Authority(certificate, key)
+    return authorities.load(state, config).signing
 
 
 def load_identity(state: StateFolder, name: str) -> Identity:
@@ -151,7 +147,7 @@ def renew_own(
         issued = certificate.not_valid_before_utc + CLOCK_SKEW
         due = min(certificate.not_valid_after_utc - lifetime / 3, issued + lifetime * 2 / 3)
         early = now < certificate.not_valid_before_utc
-        if early or due <= now or certificate.issuer != authority.certificate.subject:
+        if early or due <= now or not authority.has_issued(certificate):
             identity = replace(load_identity(state, NCO_NAME), usage=SERVER)
             length = max(lifetime, certificate.not_valid_after_utc - now) if early else lifetime
             _write_credentials(own, authority, identity, length, now)
@@ -188,7 +184,8 @@ def _write_credentials(
     identity: Identity,
     lifetime: timedelta,
     now: datetime | None = None,
-) -> None:
+) -> bytes:
+    """Write new credentials; return the certificate, PEM."""
     key = credential_files.new_key()
     certificate = authority.issue(
         key.public_key(),
@@ -204,30 +201,11 @@ def _write_credentials(
         ca=identity.ca,
         signer=identity.signer,
     )
+    return pem(certificate)
 
 
-def _passphrase(config: NcoConfig) -> bytes | None:
-    path = config.ca_passphrase_file
-    if path is None:
-        return None
-    try:
-        passphrase = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; it has ca.key's passphrase") from error
-    if not passphrase:
-        raise ConfigError(f"{path} is empty: it should have the passphrase of ca.key")
-    return passphrase
-
-
-def _encryption(config: NcoConfig) -> KeySerializationEncryption:
-    passphrase = _passphrase(config)
-    return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-
-
-def _private_pem(
-    key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, encryption: KeySerializationEncryption
-) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+def _private_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _public_pem(key: Ed25519PrivateKey) -> bytes:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from wire.identity import CLOCK_SKEW
+from wire.identity import CLOCK_SKEW, authority_id
 
 CA_LIFETIME = timedelta(days=3650)
 MAX_REQUEST = 8192
@@ -36,6 +37,27 @@ class Authority:
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
+    sealed: bytes = field(default=b"", repr=False, compare=False)
+    """The key as it is kept on the disk, PEM; encrypted where the settings say so."""
+
+    @cached_property
+    def id(self) -> str:
+        """What names it."""
+        return authority_id(self.certificate)
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        (name,) = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(name.value)
+
+    def has_issued(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate is signed with the key of this authority."""
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
 
     def issue(
         self,
@@ -60,10 +82,10 @@ class Authority:
 
 
 def new_authority(now: datetime) -> Authority:
-    """Return a new authority with a key of its own."""
+    """Return a new authority with a key, and a name, of its own: two may be trusted at a time."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _common_name("L45 NCO CA")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    name = _common_name(f"L45 NCO CA {identifier.digest.hex()[:8]}")
     certificate = (
         _builder(name, name, key.public_key(), now, CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from controller import (
     ca,
+    cli_ca,
     cli_deploy,
     cli_labels,
     cli_monitor,
@@ -70,6 +71,7 @@ app.add_typer(host_app, name="host", rich_help_panel=NETWORK)
 app.add_typer(module_app, name="module", rich_help_panel=NETWORK)
 app.add_typer(cli_policy.app, name="policy", rich_help_panel=NETWORK)
 app.add_typer(cli_trust.token_app, name="token", rich_help_panel=NETWORK)
+app.add_typer(cli_ca.app, name="ca", rich_help_panel=NETWORK)
 host_app.command("token")(cli_trust.host_token)
 host_app.command("label")(cli_labels.host_label)
 host_app.command("revoke")(cli_trust.host_revoke)

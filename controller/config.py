@@ -135,6 +135,16 @@ class StateFolder:
         return self.path / "ca.key"
 
     @property
+    def ca_rotation(self) -> Path:
+        """While the authority is replaced: both, with their keys, mode 0600."""
+        return self.path / "ca.rotation"
+
+    @property
+    def hosts_added(self) -> Path:
+        """Certificates that `nco host add` has issued, by host."""
+        return self.path / "hosts-added"
+
+    @property
     def signer_key(self) -> Path:
         """Private Ed25519 key that artifacts are signed with, mode 0600."""
         return self.path / "signer.key"

@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -26,10 +26,12 @@ from wire.identity import PeerCertificate
 from wire.messages import (
     FROM_AGENT,
     PROTOCOL_VERSION,
+    AgentMessage,
     ArtifactData,
     ChallengeAnswer,
     Flows,
     Hello,
+    Holds,
     MessageError,
     Need,
     Refused,
@@ -103,6 +105,9 @@ class Guard(Protocol):
 
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         """Take note of what a host says to a challenge."""
+
+    async def told(self, host: str, holds: Holds) -> None:
+        """Take note of what credentials a host says it has."""
 
 
 @dataclass(frozen=True)
@@ -199,17 +204,24 @@ class AgentConnection(FrameChannel):
             self._introduce(message)
         elif self._host is None:
             raise MessageError(f"{message.type} before hello")
-        elif isinstance(message, Report):
+        else:
+            self._take(self._host, message)
+
+    def _take(self, host: str, message: AgentMessage) -> None:
+        """Handle what an agent says that has introduced itself."""
+        if isinstance(message, Report):
             _believe(max(message.generation, message.refused or 0))
-            self._agents.reported(self._host, self, message)
+            self._agents.reported(host, self, message)
         elif isinstance(message, Flows):
-            self._agents.flows_reported(self._host, self, message)
+            self._agents.flows_reported(host, self, message)
         elif isinstance(message, Need):
-            self._supply(self._host, message)
+            self._supply(host, message)
         elif isinstance(message, ChallengeAnswer):
-            self._guard.answered(self._host, message)
+            self._guard.answered(host, message)
         elif isinstance(message, Renew):
-            self._begin_renewal(self._host, message)
+            self._begin_renewal(host, message)
+        elif isinstance(message, Holds):
+            _in_background(self._guard.told(host, message))
 
     def refuse(self, reason: str) -> None:
         """Tell the agent why it is not served, and close."""
@@ -314,8 +326,13 @@ class ControlServer:
     """Accepts agents; `start`, then `run` until cancelled."""
 
     def __init__(
-        self, agents: Agents, guard: Guard, context: ssl.SSLContext, limits: ControlLimits
+        self,
+        agents: Agents,
+        guard: Guard,
+        context: Callable[[], ssl.SSLContext],
+        limits: ControlLimits,
     ) -> None:
+        """`context` is asked for each connection: whom it trusts may change."""
         self._agents = agents
         self._guard = guard
         self._context = context
@@ -372,7 +389,7 @@ class ControlServer:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,  # and not what it returns: that is uvloop's TLS
                 sock,
-                ssl=self._context,
+                ssl=self._context(),
                 ssl_handshake_timeout=self._limits.handshake_time,
                 ssl_shutdown_timeout=self._limits.handshake_time,
             )

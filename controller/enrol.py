@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.orm import Session
 
 from controller.audit import Entry, note
-from controller.certificates import RequestError, pem, requested_key
+from controller.certificates import Authority, RequestError, pem, requested_key
 from controller.channel import FrameChannel
 from controller.database import Database
 from controller.door import Address, Door
-from controller.errors import Refusal
+from controller.errors import Refusal, Unavailable
+from controller.holders import Held, store
 from controller.identities import CertificateRow, Identities, issued, revoke_all
 from controller.limits import FailureLimit
 from controller.tokens import EnrolmentRefused, add_enrol_token, check, redeem
@@ -65,9 +66,9 @@ class Enrolment:
         self._cut = cut
 
     @property
-    def ca(self) -> bytes:
-        """The authorities that hosts are to trust, PEM."""
-        return self._identities.ca
+    def authority(self) -> Authority:
+        """The one that hosts are to trust; of another one they are told once they are in."""
+        return self._identities.authorities.signing
 
     async def token(self, host: str, valid: float, at: tuple[str, int]) -> str:
         """Return a new token for a host, good for `valid` seconds; the NCO is reached `at`."""
@@ -78,32 +79,47 @@ class Enrolment:
             port=at[1],
             host=host,
             secret=secret,
-            fingerprint=fingerprint(self.ca),
+            fingerprint=fingerprint(pem(self.authority.certificate)),
         )
         return token.encode()
 
-    async def enrol(self, asked: Enrol, source: str) -> Enrolled:
-        """Use a token; raises EnrolmentRefused, RequestError, Refusal."""
+    async def enrol(self, asked: Enrol, source: str, trusted: Authority) -> Enrolled:
+        """Use a token, for who trusts this authority.
+
+        Raises EnrolmentRefused, RequestError, Refusal.
+        """
+        if self._identities.is_switching or trusted.id != self.authority.id:
+            raise Unavailable("its CA is being replaced")
+        self._identities.enrolling += 1
+        try:
+            return await self._enrol(asked, source, trusted)
+        finally:
+            self._identities.enrolling -= 1
+
+    async def _enrol(self, asked: Enrol, source: str, authority: Authority) -> Enrolled:
         key = requested_key(asked.request)
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         now = self._clock()
         # First by reading: what is refused costs nobody a transaction.
         await self._database.read(lambda s: check(s, asked.secret, asked.host, der, now))
+        held = Held(frozenset([authority.id]), authority.id)
         made: list[tuple[x509.Certificate, CertificateRow]] = []
 
         def change(session: Session) -> None:
             redeem(session, asked.secret, asked.host, der, now)
             revoke_all(session, asked.host, now)
-            certificate = self._identities.sign(asked.host, asked.request)
+            certificate = self._identities.sign(asked.host, asked.request, authority)
             row = self._identities.row(asked.host, certificate, "token")
             made.append((certificate, row))
             session.add(row)
+            store(session, asked.host, held)
             note(session, now, issued(row, source))
 
         await self._database.submit(change)
         certificate, row = made[-1]
         self._identities.enrolled(row, now)
         self._cut(asked.host, f"host {asked.host!r} was enrolled anew")
+        await self._identities.holders.keep(asked.host, held)
         log.info("host=%s enrolled from=%s", asked.host, source)
         return Enrolled(certificate=pem(certificate), signer=self._signer)
 
@@ -138,13 +154,15 @@ class EnrolConnection(FrameChannel):
         self._enrolment = enrolment
         self._failures = failures
         self._source = "?"
+        self._shown = enrolment.authority
         self._work: asyncio.Task[None] | None = None
 
     def opened(self, transport: asyncio.Transport) -> None:
         """Begin with the authorities: who connects may not know them yet."""
         self._source = (transport.get_extra_info("peername") or ("?", 0))[0]
         self.peer = f"{self._source} (enrolment)"
-        self.send(Authorities(ca=self._enrolment.ca))
+        self._shown = self._enrolment.authority
+        self.send(Authorities(ca=pem(self._shown.certificate)))
 
     def received(self, value: Any) -> None:  # noqa: ANN401 - untrusted
         """Take the one message that there is."""
@@ -158,7 +176,7 @@ class EnrolConnection(FrameChannel):
 
     async def _answer(self, asked: Enrol) -> None:
         try:
-            self.send(await self._enrolment.enrol(asked, self._source))
+            self.send(await self._enrolment.enrol(asked, self._source, self._shown))
         except (EnrolmentRefused, RequestError) as error:
             await self._refuse(asked.host, str(error))
         except Refusal as error:

@@ -19,9 +19,11 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controller.audit import Entry, note
+from controller.authorities import Authorities
 from controller.certificates import CLIENT, Authority, RequestError, pem, requested_key
 from controller.database import Base, Database
 from controller.errors import Conflict, NotFound, Refusal, listed
+from controller.holders import Holders, store
 from controller.tokens import has_enrol_token, void_enrol_tokens
 from wire.identity import PeerCertificate
 from wire.messages import Renewed
@@ -84,15 +86,20 @@ class Identities:
     def __init__(
         self,
         database: Database,
-        authority: Authority,
-        ca: bytes,
+        authorities: Authorities,
         validity: Validity,
         clock: Callable[[], float],
     ) -> None:
-        """Issue certificates of `authority`; `ca` is what hosts trust (PEM), `clock` Unix time."""
-        self.ca = ca
+        """Issue certificates of one of the `authorities`; `clock` gives Unix time."""
+        self.authorities = authorities
+        self.holders = Holders(database)
+        self.wanted: set[str] = set()
+        """Hosts that were asked to renew, however new their certificates are."""
+        self.enrolling = 0
+        """Hosts that enrol at this moment: they trust the authority that issues, and no other."""
+        self.is_switching = False
+        """Whether another authority is about to issue: nobody enrols meanwhile."""
         self._database = database
-        self._authority = authority
         self._validity = validity
         self._clock = clock
         self._known: dict[str, dict[int, _Known]] = {}
@@ -109,6 +116,7 @@ class Identities:
         for row in certificates:
             self._remember(row)
         self._revoked = {row.host: row.at for row in revocations}
+        await self.holders.load()
 
     def refusal(self, certificate: PeerCertificate) -> str | None:
         """Return why a certificate is not accepted now, or None."""
@@ -156,8 +164,11 @@ class Identities:
 
     async def renew(self, host: str, request: bytes) -> Renewed:
         """Answer a request for a new certificate on the connection of this host."""
-        if self._asked_too_soon(host):
+        wanted = host in self.wanted
+        self.wanted.discard(host)
+        if not wanted and self._asked_too_soon(host):
             return Renewed(error="this host got a certificate only just now: use that one")
+        authorities = self.authorities
         try:
             certificate = await self.issue(host, request)
         except RequestError as error:
@@ -165,20 +176,24 @@ class Identities:
         except Refusal as error:
             log.error("host=%s certificate not renewed: %s", host, error)
             return Renewed(error=f"the NCO cannot renew it now: {error}")
-        return Renewed(certificate=pem(certificate), ca=self.ca)
+        return Renewed(certificate=pem(certificate), ca=authorities.bundle)
 
     async def issue(self, host: str, request: bytes) -> x509.Certificate:
         """Return a new certificate of a host that is known; raises RequestError, Refusal."""
-        certificate = self.sign(host, request)
+        authorities = self.authorities
+        certificate = self.sign(host, request, authorities.signing)
         row = self.row(host, certificate, "renewal")
         now, forgotten = self._clock(), self._clock() - self._validity.grace
         known = self._revoked.get(host)
+        held = self.holders.sent(host, authorities)
 
         def change(session: Session) -> None:
             revocation = session.get(RevocationRow, host)
             if revocation is not None and revocation.at != known:
                 raise Conflict(f"host {host!r} was revoked, or enrolled anew, meanwhile")
             session.add(_copy(row))
+            if held is not None:
+                store(session, host, held)
             session.execute(
                 delete(CertificateRow).where(
                     CertificateRow.host == host, CertificateRow.expires < forgotten
@@ -189,6 +204,8 @@ class Identities:
         await self._database.submit(change)
         self._remember(row)
         self._forget(host, forgotten)
+        if self.authorities is not authorities:
+            raise Conflict("its authority was replaced meanwhile: ask again")
         return certificate
 
     async def revoke(self, host: str, *, unseen: bool = False) -> int:
@@ -216,9 +233,9 @@ class Identities:
             f"nobody has used yet are revoked by `nco host revoke {host} --unseen`"
         )
 
-    def sign(self, host: str, request: bytes) -> x509.Certificate:
+    def sign(self, host: str, request: bytes, authority: Authority) -> x509.Certificate:
         """Return a certificate that nobody knows yet; raises RequestError."""
-        return self._authority.issue(
+        return authority.issue(
             requested_key(request),
             host,
             CLIENT,
@@ -236,6 +253,14 @@ class Identities:
         self.revoked(row.host, at)
         self._remember(row)
 
+    def hosts(self) -> list[str]:
+        """Return the hosts that have a certificate which is not revoked, expired or not."""
+        return sorted(
+            host
+            for host, known in self._known.items()
+            if any(not one.revoked for one in known.values())
+        )
+
     def revoked(self, host: str, at: float) -> int:
         """Take note that what this host had is stored as revoked; return how many were known."""
         self._revoked[host] = at
@@ -247,6 +272,11 @@ class Identities:
     def expires(self, host: str) -> float | None:
         """Return when the last certificate of a host expires, None where it has none."""
         return max((one.expires for one in self._of(host) if not one.revoked), default=None)
+
+    def has_lapsed(self, host: str) -> bool:
+        """Whether the last certificate of a host has expired, and its grace is over."""
+        expires = self.expires(host)
+        return expires is not None and self._clock() - expires > self._validity.grace
 
     def _asked_too_soon(self, host: str) -> bool:
         """Whether a certificate of this host is almost new: nobody makes us sign without end."""

@@ -144,6 +144,10 @@ class Monitor:
             intent=subject.intent,
         )
 
+    def authorities_watched(self, expiring: dict[str, str]) -> None:
+        """Note which authorities expire soon: text by name."""
+        self.alerts.keep_only(Alarm.CA, expiring, "it is replaced")
+
     # -- what is looked for
 
     async def run(self) -> None:

@@ -98,8 +98,9 @@ class Alerts:
         for subject in [s for k, s in self._raised if k == kind and s not in wanted]:
             self.clear(kind, subject, why)
         for subject, text in wanted.items():
-            names = {"host" if kind == Alarm.HOST_LOST else "intent": subject}
-            self.raise_alert(kind, subject, text, **names)
+            host = subject if kind == Alarm.HOST_LOST else None
+            intent = subject if kind == Alarm.MIRROR else None
+            self.raise_alert(kind, subject, text, host=host, intent=intent)
 
     def _store(self, alert: Alert) -> None:
         self._recorder.put(AlertRow, {**asdict(alert), "kind": alert.kind.value})

@@ -34,3 +34,5 @@ class Alarm(StrEnum):
     """The switches cannot copy an intent's traffic to its middlebox."""
     UNFOLLOWED = "unfollowed"
     """Hosts of an intent came, went or moved, and it cannot be told who is meant now."""
+    CA = "ca"
+    """The NCO's certification authority expires within half a year."""

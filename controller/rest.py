@@ -32,6 +32,7 @@ from controller.door import Address, Door
 from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
+from controller.rest_ca import ca_routes
 from controller.rest_http import LocalConnection
 from controller.rest_operations import Hosts, operation_routes
 from controller.rest_trust import trust_routes
@@ -120,6 +121,7 @@ def make_app(
     app.add_middleware(BodyLimit, maximum=MAX_BODY)
     app.add_middleware(PlainText)
     app.include_router(trust_routes(trust, orchestrator.cib))
+    app.include_router(ca_routes(trust.rotation, trust.identities))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     views = Views(orchestrator, switches)

@@ -121,7 +121,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         control = ControlServer(
             monitoring.agents,
             trust,
-            trust.control_context,
+            lambda: trust.control_context,
             ControlLimits(heartbeat=config.heartbeat),
         )
         await trust.start()
@@ -133,6 +133,7 @@ async def serve(state: StateFolder, config: NcoConfig, grace: float) -> None:
         app.include_router(monitoring.router())
         trust.audit.observers.append(monitoring.monitor.audited)
         trust.challenges.observers.append(monitoring.challenged)
+        trust.rotation.observers.append(monitoring.monitor.authorities_watched)
         runner.observers.append(monitoring.metrics.settled)
         log.info("ready pid=%d state=%s listen=%s grace=%g", os.getpid(), state.path, listen, grace)
         await until_first_ends(

@@ -7,6 +7,7 @@ for everything about who belongs to the network.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -14,21 +15,26 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from controller import ca
+from controller import authorities, ca
 from controller.access import Authenticate, Caller, token_caller
 from controller.artifacts import ArtifactStore
 from controller.audit import AuditLog, Entry
 from controller.audit_trail import refusal
-from controller.challenges import Challenges, Link, Source
+from controller.authorities import Authorities
+from controller.ca_rotation import CaRotation
+from controller.certificates import Authority
+from controller.challenges import Challenges, Source
 from controller.config import ConfigError, NcoConfig, StateFolder, split_endpoint
 from controller.database import Database
 from controller.enrol import Enrolment, EnrolServer
 from controller.errors import Refusal
 from controller.identities import Identities, Validity
 from controller.limits import FailureLimit
+from controller.orchestrator import Link
 from controller.tokens import ApiTokens
-from wire.identity import NCO_NAME, Credentials, PeerCertificate
-from wire.messages import ChallengeAnswer, Renewed
+from wire import credential_files
+from wire.identity import NCO_NAME, Credentials, IdentityError, PeerCertificate
+from wire.messages import ChallengeAnswer, Holds, Renewed
 
 log = logging.getLogger(__name__)
 
@@ -66,22 +72,28 @@ class Trust:
         self._state = state
         self._config = config
         self._cut = cut
-        self._authority = ca.load_authority(state, config)
         self._lifetime = timedelta(seconds=config.certificate_lifetime)
-        self._due = self._renew_own()
+        self._files = asyncio.Lock()
+        """Held while the service's own credentials, or its authorities, are written."""
+        credential_files.finish(state.credentials)
+        found = authorities.load(state, config)
+        if found.rotation:
+            authorities.follow(state, found)
+        self._due = self._renew_own(found.signing)
         identity = ca.load_identity(state, NCO_NAME)
         validity = Validity(config.certificate_lifetime, config.certificate_grace)
         self.control_context = state.credentials.server_context()
         self.open_context = state.credentials.open_context()
         self.audit = AuditLog(database, time.time, config.audit_keep)
         self.tokens = ApiTokens(database, time.time)
-        self.identities = Identities(database, self._authority, identity.ca, validity, time.time)
+        self.identities = Identities(database, found, validity, time.time)
         self.enrolment = Enrolment(
             database, self.identities, identity.signer, clock=time.time, cut=cut
         )
         self.challenges = Challenges(
             database, artifacts, self.audit, source, config.challenge_window
         )
+        self.rotation = CaRotation(state, config, self.identities, self.audit, self._put_in_force)
         self._enrol_server = EnrolServer(self.enrolment, self.open_context)
         self._failures = FailureLimit(
             time.monotonic, allowed=FAILURES, per_second=FAILURES_PER_SECOND
@@ -108,6 +120,7 @@ class Trust:
             tasks.create_task(self._enrol_server.run())
             tasks.create_task(self._keep_fresh())
             tasks.create_task(self.challenges.run())
+            tasks.create_task(self.rotation.run())
             tasks.create_task(self._prune())
 
     @property
@@ -132,13 +145,19 @@ class Trust:
         """Answer a request for a new certificate."""
         return await self.identities.renew(host, request)
 
+    async def told(self, host: str, holds: Holds) -> None:
+        """Take note of what credentials a host says it has."""
+        await self.rotation.told(host, holds)
+
     def arrived(self, host: str, link: Link) -> None:
         """Take note of the connection of a host that was let in."""
         self.challenges.arrived(host, link)
+        self.rotation.arrived(host, link)
 
     def left(self, host: str, link: Link) -> None:
         """Take note that this connection has ended."""
         self.challenges.left(host, link)
+        self.rotation.left(host, link)
 
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         """Take note of what a host says to a challenge."""
@@ -205,15 +224,44 @@ class Trust:
             left = (self._due - datetime.now(UTC)).total_seconds()
             await asyncio.sleep(min(max(left, 0.0), RETRY_SECONDS))  # clocks jump: look often
             try:
-                self._due = await asyncio.to_thread(self._renew_own)
-                for context in (self.control_context, self.open_context):
-                    _use(context, self._state.credentials)
+                async with self._files:
+                    self._due = await asyncio.to_thread(self._renew_own, self._signing)
+                    for context in (self.control_context, self.open_context):
+                        _use(context, self._state.credentials)
             except (ConfigError, OSError, ssl.SSLError) as error:
                 log.error("own certificate not renewed: %s", error)
                 self._due = datetime.now(UTC) + timedelta(seconds=RETRY_SECONDS)
 
-    def _renew_own(self) -> datetime:
-        return ca.renew_own(self._state, self._authority, self._lifetime, datetime.now(UTC))
+    @property
+    def _signing(self) -> Authority:
+        return self.identities.authorities.signing
+
+    async def _put_in_force(self, changed: Authorities) -> None:
+        """Write these authorities, show a certificate of theirs, then issue with them.
+
+        Raises ConfigError, IdentityError and OSError, and has changed nothing in memory then.
+        """
+        before = self.identities.authorities
+        async with self._files:
+            try:
+                self._due = await asyncio.to_thread(self._make_so, changed)
+                context = await asyncio.to_thread(self._state.credentials.server_context)
+                _use(self.open_context, self._state.credentials)
+            except (ConfigError, IdentityError, OSError):
+                with contextlib.suppress(ConfigError, IdentityError, OSError):
+                    await asyncio.to_thread(self._make_so, before)
+                raise
+            self.control_context = context
+            self.identities.authorities = changed
+
+    def _make_so(self, changed: Authorities) -> datetime:
+        """Have the disk be so; return when the service's own certificate is due."""
+        credential_files.finish(self._state.credentials)  # or it undoes what is written here
+        authorities.save(self._state, changed)
+        return self._renew_own(changed.signing)
+
+    def _renew_own(self, authority: Authority) -> datetime:
+        return ca.renew_own(self._state, authority, self._lifetime, datetime.now(UTC))
 
     async def _prune(self) -> None:
         while True:

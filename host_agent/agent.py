@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from host_agent import challenge, host
-from host_agent.channel import Address, Channel
+from host_agent.channel import Address, Asked, Channel
 from host_agent.complaints import Complaints
 from host_agent.converge import (
     Applied,
@@ -44,7 +44,6 @@ from wire.messages import (
     Flow,
     Heartbeat,
     Hello,
-    Renewed,
     Report,
     Status,
 )
@@ -127,6 +126,7 @@ class Agent:
         """Take note of what is not the converger's alone to know."""
         if isinstance(event, Connected):
             self._flows.connected()
+            self._renewal.tell()
             self._metrics.session(there=True)
         elif isinstance(event, Disconnected):
             self._metrics.session(there=False)
@@ -148,9 +148,9 @@ class Agent:
     async def _apply(self, action: Apply) -> None:
         await self._inbox.put(await self._in_worker(lambda: self._apply_now(action)))
 
-    async def _answer(self, message: Challenge | Renewed) -> None:
+    async def _answer(self, message: Asked) -> None:
         """Deal with what is not about the set of customizations."""
-        if isinstance(message, Renewed):
+        if not isinstance(message, Challenge):
             self._renewal.take(message)
             return
         one = self._converger.in_force(message.customization)

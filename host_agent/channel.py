@@ -38,6 +38,7 @@ from wire.messages import (
     NcoMessage,
     Refused,
     Renewed,
+    RenewNow,
     Welcome,
     dump,
     parse,
@@ -66,6 +67,9 @@ WRONG_TIME = (9, 10)
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 Messages = AsyncGenerator[NcoMessage, None]
+
+Asked = Challenge | Renewed | RenewNow
+"""What is not about the set of customizations."""
 
 
 class SessionError(Exception):
@@ -122,7 +126,7 @@ class Channel:
         hello: Callable[[], Awaitable[Hello]],
         heartbeat: Callable[[], Heartbeat],
         deliver: Callable[[Connected | Disconnected | Desired | ArtifactData], Awaitable[None]],
-        asked: Callable[[Challenge | Renewed], Awaitable[None]] | None = None,
+        asked: Callable[[Asked], Awaitable[None]] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         """Greet with `hello()`, say `heartbeat()` when idle, hand what happens to `deliver`.
@@ -209,7 +213,7 @@ class Channel:
                     return f"the NCO refused this host: {message.reason}"
                 if isinstance(message, Desired | ArtifactData):
                     await self._deliver(message)
-                elif isinstance(message, Challenge | Renewed) and self._asked is not None:
+                elif isinstance(message, Asked) and self._asked is not None:
                     await self._asked(message)
         finally:
             heart.cancel()

@@ -4,12 +4,14 @@ Each certificate is for a new key. When to ask is drawn between 60 and 70 % of a
 so that thousands of hosts that enrolled together do not ask together. Of a certificate that came
 just now its life counts from now, by a clock that nobody sets: a host with a wrong calendar neither
 asks without end nor forgets to ask. A host whose certificate expired while it was off asks as soon
-as it is let in (the NCO's `certificate_grace`).
+as it is let in (the NCO's `certificate_grace`). While the NCO's certification authority is replaced
+the NCO says when to ask, and is told what authorities are trusted here and which one has issued.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -17,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from wire import credential_files
-from wire.identity import CLOCK_SKEW, Credentials, IdentityError
-from wire.messages import Renew, Renewed
+from wire.identity import CLOCK_SKEW, Credentials, IdentityError, authority_id
+from wire.messages import MAX_AUTHORITIES, Holds, Renew, Renewed, RenewNow
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +77,12 @@ class Renewal:
         credentials: Credentials,
         name: str,
         *,
-        send: Callable[[Renew], None],
+        send: Callable[[Renew | Holds], None],
         replaced: Callable[[], None],
         wall: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = random.uniform,  # no secret: a moment
     ) -> None:
-        """`send` asks the NCO, `replaced` is called when new credentials are on the disk."""
+        """`send` says to the NCO, `replaced` is called when new credentials are on the disk."""
         self._credentials = credentials
         self._name = name
         self._send = send
@@ -87,21 +90,34 @@ class Renewal:
         self._wall = wall
         self._uniform = uniform
         self._answer: asyncio.Future[Renewed] | None = None
+        self._held: Holds | None = None
+        """What is on the disk, once it was read."""
+        self._wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Renew again and again, until cancelled."""
         current = await asyncio.to_thread(self._life)
+        self._held = await asyncio.to_thread(holds, self._credentials)
+        self.tell()
         due = current.due_in(self._wall(), self._draw())
         while True:
-            await _sleep(due)
+            await _sleep(due, self._wanted)
+            self._wanted.clear()
             renewed = await self._renew(min(ANSWER_SECONDS, 5 * current.retry))
             current = renewed or current
             due = current.length * self._draw() if renewed else current.retry
 
-    def take(self, renewed: Renewed) -> None:
-        """Take the NCO's answer; one that nobody waits for is nothing."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(renewed)
+    def take(self, message: Renewed | RenewNow) -> None:
+        """Take the NCO's wish, or its answer; one that nobody waits for is nothing."""
+        if isinstance(message, RenewNow):
+            self._wanted.set()
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_result(message)
+
+    def tell(self) -> None:
+        """Tell the NCO what is on the disk: a session has begun, or it has changed."""
+        if self._held is not None:
+            self._send(self._held)
 
     async def _renew(self, patience: float) -> Life | None:
         """Ask once, and wait so many seconds; return the life of the new certificate, or None."""
@@ -114,7 +130,10 @@ class Renewal:
             fresh = await asyncio.to_thread(
                 install, self._credentials, renewed, credential_files.key_pem(key)
             )
+            held = await asyncio.to_thread(holds, self._credentials)
             self._replaced()
+            self._held = held
+            self.tell()
         except TimeoutError:
             log.debug("certificate not renewed: no answer")  # there may be no session
             return None
@@ -153,8 +172,35 @@ def install(credentials: Credentials, renewed: Renewed, key: bytes) -> Life:
     return fresh
 
 
-async def _sleep(seconds: float) -> None:
-    """Sleep, also through a suspension of the machine, which asyncio's clock does not count."""
+def holds(credentials: Credentials) -> Holds:
+    """Return what the NCO is told of credentials on the disk; raises OSError, IdentityError."""
+    try:
+        trusted = x509.load_pem_x509_certificates(credentials.ca.read_bytes())
+        own = x509.load_pem_x509_certificate(credentials.certificate.read_bytes())
+    except ValueError as error:
+        raise IdentityError(f"{credentials.folder}: {error}") from error
+    issuers = [authority_id(one) for one in trusted if _has_issued(one, own)]
+    return Holds(
+        authorities=[authority_id(one) for one in trusted[:MAX_AUTHORITIES]],
+        issuer=issuers[0] if issuers else None,
+    )
+
+
+def _has_issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+async def _sleep(seconds: float, wanted: asyncio.Event) -> None:
+    """Sleep until something is wanted, also through a suspension of the machine.
+
+    That is not counted by asyncio's clock.
+    """
     until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-    while (left := until - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:  # noqa: ASYNC110
-        await asyncio.sleep(min(left, MAX_RETRY))
+    while (left := until - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wanted.wait(), min(left, MAX_RETRY))
+            return

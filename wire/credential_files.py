@@ -79,8 +79,7 @@ def finish(credentials: Credentials) -> None:
     for path in (credentials.signer, credentials.ca, credentials.key, credentials.certificate):
         if data := files.get(path.name):
             write(path, data, mode=0o600 if path == credentials.key else 0o644)
-    journal.unlink()
-    _sync(journal.parent)
+    remove(journal)
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -93,6 +92,12 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(descriptor)
     beside.replace(path)
+    _sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, from the disk and not only from its cache."""
+    path.unlink(missing_ok=True)
     _sync(path.parent)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509.oid import NameOID
@@ -42,7 +43,7 @@ class Credentials:
 
     @property
     def ca(self) -> Path:
-        """The certificate of the NCO's certification authority."""
+        """The certificates of the NCO's certification authorities: two while one is replaced."""
         return self.folder / "ca.pem"
 
     @property
@@ -153,6 +154,11 @@ class PeerCertificate:
             issued=(certificate.not_valid_before_utc + CLOCK_SKEW).timestamp(),
             expires=certificate.not_valid_after_utc.timestamp(),
         )
+
+
+def authority_id(certificate: x509.Certificate) -> str:
+    """Return what names a certification authority: the SHA-256 of its certificate, hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def common_name(certificate: dict[str, Any] | None) -> str | None:

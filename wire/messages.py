@@ -63,6 +63,9 @@ MAX_CUSTOMIZATIONS = 16
 MAX_FLOWS = 512
 """Flows that one message tells of."""
 
+MAX_AUTHORITIES = 8
+"""Certification authorities that an agent says it trusts."""
+
 MAX_PARAMETERS = 64
 """Bytes of packed parameters of one customization."""
 
@@ -324,8 +327,24 @@ class Renewed(Message):
     error: Text | None = None
 
 
-AgentMessage = Hello | Need | Report | Heartbeat | Flows | ChallengeAnswer | Renew
-NcoMessage = Welcome | Refused | Desired | ArtifactData | Challenge | Renewed
+class RenewNow(Message):
+    """The NCO wants this agent to ask for a new certificate at once: authorities have changed."""
+
+    type: Literal["renew_now"] = "renew_now"
+
+
+class Holds(Message):
+    """What credentials the agent has: said when a session begins, and when they have changed."""
+
+    type: Literal["holds"] = "holds"
+    authorities: list[Digest] = Field(max_length=MAX_AUTHORITIES)
+    """The certification authorities that it trusts (`wire.identity.authority_id`)."""
+    issuer: Digest | None = None
+    """Which of them has issued its certificate."""
+
+
+AgentMessage = Hello | Need | Report | Heartbeat | Flows | ChallengeAnswer | Renew | Holds
+NcoMessage = Welcome | Refused | Desired | ArtifactData | Challenge | Renewed | RenewNow
 
 FROM_AGENT: TypeAdapter[AgentMessage] = TypeAdapter(
     Annotated[AgentMessage, Field(discriminator="type")]

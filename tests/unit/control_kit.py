@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE
 from wire.artifact import Artifact
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials, PeerCertificate
-from wire.messages import ArtifactData, ChallengeAnswer, Hello, Renewed, Report, dump
+from wire.messages import ArtifactData, ChallengeAnswer, Hello, Holds, Renewed, Report, dump
 
 LIMITS = ControlLimits(
     heartbeat=30,
@@ -66,6 +66,7 @@ class Gate:
         self.seen_hosts: list[str] = []
         self.links: list[Link] = []
         self.answers: list[ChallengeAnswer] = []
+        self.held: list[Holds] = []
 
     def refusal(self, certificate: PeerCertificate) -> str | None:
         if certificate.name in self.revoked:
@@ -86,6 +87,9 @@ class Gate:
 
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         self.answers.append(answer)
+
+    async def told(self, host: str, holds: Holds) -> None:
+        self.held.append(holds)
 
 
 class Peer:
@@ -185,7 +189,8 @@ def in_world(
         state = StateFolder(tmp_path / "state")
         ca.initialise(state, NcoConfig(control="127.0.0.1:4545"))
         listener, gate = Listener(), Gate()
-        server = ControlServer(listener, gate, state.credentials.server_context(), limits)
+        context = state.credentials.server_context()
+        server = ControlServer(listener, gate, lambda: context, limits)
         _, port = server.start("127.0.0.1", 0)
         task = asyncio.create_task(server.run())
         try:

@@ -38,6 +38,7 @@ from wire.messages import (
     Hello,
     Need,
     Refused,
+    RenewNow,
     Report,
     Welcome,
     dump,
@@ -275,7 +276,7 @@ class Agent:
         elif isinstance(message, Challenge):
             self._prove(message)
         else:
-            assert isinstance(message, Welcome | Refused)
+            assert isinstance(message, Welcome | Refused | RenewNow)  # the last it does not know
         return None
 
     def _prove(self, asked: Challenge) -> None:

@@ -14,7 +14,7 @@ from controller import ca
 from controller.config import NcoConfig, StateFolder
 from tests.unit.control_kit import Peer, World, in_world
 from wire.identity import NCO_NAME, Credentials
-from wire.messages import ChallengeAnswer, Renew, dump
+from wire.messages import ChallengeAnswer, Holds, Renew, dump
 
 
 def test_another_ca_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -118,8 +118,10 @@ def test_renewals_and_answers_reach_the_guard(tmp_path: Path) -> None:
         assert renewed is not None
         assert renewed["error"] == "h1 is known"
         agent.send(dump(ChallengeAnswer(customization="0" * 32, nonce=b"n" * 16)))
+        agent.send(dump(Holds(authorities=["0" * 64])))
         agent.send({"type": "report", "generation": 3})
         await world.until("report h1 3")
+        assert [held.issuer for held in world.gate.held] == [None]
         assert [answer.nonce for answer in world.gate.answers] == [b"n" * 16]
         assert world.gate.seen_hosts == ["h1"]
 

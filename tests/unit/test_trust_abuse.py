@@ -8,13 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller.certificates import new_authority, pem
+from controller.authorities import Authorities
+from controller.certificates import new_authority
 from controller.database import Database
+from controller.holders import Held, Holders, store
 from controller.identities import Identities, Validity
 from controller.tokens import ANSWER_AGAIN, EnrolmentRefused, add_enrol_token, redeem
 from tests.unit.test_trust_credentials import NOW
 from wire.credential_files import new_key, signing_request
 from wire.identity import PeerCertificate
+from wire.messages import Holds
 
 SECRET = bytes(range(32))
 
@@ -43,7 +46,7 @@ def test_a_certificate_that_is_being_renewed_is_revoked_with_its_host(database: 
 
     def identities() -> Identities:
         validity = Validity(lifetime=86400, grace=86400)
-        return Identities(database, authority, pem(authority.certificate), validity, NOW.timestamp)
+        return Identities(database, Authorities(authority), validity, NOW.timestamp)
 
     async def play() -> None:
         here, request = identities(), signing_request(new_key(), "alpha")
@@ -59,5 +62,25 @@ def test_a_certificate_that_is_being_renewed_is_revoked_with_its_host(database: 
             assert after_restart.refusal(certificate) is not None
         assert here.expires("alpha") is None
         assert after_restart.expires("alpha") is None
+
+    asyncio.run(play())
+
+
+def test_what_hosts_hold_outlives_the_service(database: Database) -> None:
+    authorities = Authorities(new_authority(NOW))
+    old, new = "0" * 64, authorities.signing.id
+
+    async def play() -> None:
+        here = Holders(database)
+        for number in range(20):
+            await here.told(f"h{number}", Holds(authorities=[old, new], issuer=old))
+        held = here.sent("h1", authorities)
+        assert held == Held(frozenset([new]), None)
+        await database.submit(lambda session: store(session, "h1", held))
+        after_restart = Holders(database)
+        await after_restart.load()
+        assert after_restart.of("h0") == Held(frozenset([old, new]), old)
+        assert after_restart.of("h1") == held
+        assert not after_restart.is_known("h20")
 
     asyncio.run(play())

@@ -16,7 +16,7 @@ DAY = 86400.0
 
 
 async def loaded(database: Database) -> Identities:
-    identities = Identities(database, Mock(), b"", Validity(DAY, DAY), time.time)
+    identities = Identities(database, Mock(), Validity(DAY, DAY), time.time)
     await identities.load()
     return identities
 

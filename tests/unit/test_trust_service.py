@@ -21,7 +21,8 @@ from controller import ca
 from controller.access import READING, RULES
 from controller.config import NcoConfig, StateFolder
 from controller.trust import REFUSALS
-from host_agent.channel import Address, Backoff, Channel
+from host_agent.channel import Address, Asked, Backoff, Channel
+from host_agent.converge import Connected
 from host_agent.enrol import EnrolmentError, _ask, enrol
 from host_agent.renewal import Renewal
 from tests.unit.nco_kit import Service, credentials, eventually, make_state, running
@@ -30,7 +31,7 @@ from wire.credential_files import new_key, signing_request
 from wire.enrol import Token
 from wire.frames import FrameReader, encode
 from wire.identity import NCO_NAME, Credentials, PeerCertificate
-from wire.messages import Challenge, Heartbeat, Hello, Renewed, dump
+from wire.messages import Challenge, Heartbeat, Hello, dump
 
 REQUEST = signing_request(new_key(), "kappa")
 
@@ -242,10 +243,12 @@ class Host:
         return Hello(host=self._host, boot_id="b", kernel="6.18")
 
     async def _deliver(self, event: object) -> None:
-        self.sessions += type(event).__name__ == "Connected"
+        if isinstance(event, Connected):
+            self.sessions += 1
+            self.renewal.tell()
 
-    async def _asked(self, message: Challenge | Renewed) -> None:
-        if isinstance(message, Renewed):
+    async def _asked(self, message: Asked) -> None:
+        if not isinstance(message, Challenge):
             self.renewal.take(message)
 
 

@@ -20,10 +20,12 @@ from wire.messages import (
     Desired,
     Heartbeat,
     Hello,
+    Holds,
     Message,
     MessageError,
     Need,
     Refused,
+    RenewNow,
     Report,
     Status,
     Welcome,
@@ -115,10 +117,12 @@ from_agent = (
         customizations=st.lists(status, max_size=2),
     )
     | st.builds(Heartbeat, generation=number)
+    | st.builds(Holds, authorities=st.lists(digest, max_size=8), issuer=st.none() | digest)
 )
 from_nco = (
     st.builds(Welcome, version=st.integers(0, 99), heartbeat=st.floats(0.1, 3600))
     | st.builds(Refused, reason=text)
+    | st.builds(RenewNow)
     | st.builds(Desired, generation=number, customizations=st.lists(customization, max_size=2))
     | st.builds(
         ArtifactData,
@@ -134,14 +138,17 @@ from_nco = (
 FIELDS = sorted(
     {
         field
-        for message in (Hello, Need, Report, Heartbeat, Welcome, Refused, Desired, ArtifactData)
+        for message in (
+            *(Hello, Need, Report, Heartbeat, Holds),
+            *(Welcome, Refused, Desired, ArtifactData),
+        )
         for field in message.model_fields
     }
     - {"type"}
 )
 TYPES = [
-    *("hello", "need", "report", "heartbeat", "flows", "challenge_answer", "renew"),
-    *("welcome", "refused", "desired", "artifact", "challenge", "renewed"),
+    *("hello", "need", "report", "heartbeat", "flows", "challenge_answer", "renew", "holds"),
+    *("welcome", "refused", "desired", "artifact", "challenge", "renewed", "renew_now"),
 ]
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | text | st.binary(),
