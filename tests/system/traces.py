@@ -125,8 +125,8 @@ def _programs() -> set[str]:
 
 
 def _bpftool(kind: str) -> list[dict[str, Any]]:
-    shown = _output("bpftool", "--json", "--bpffs", kind, "show")
-    return list(json.loads(shown)) if shown else []
+    shown = json.loads(_output("bpftool", "--json", "--bpffs", kind, "show") or "[]")
+    return shown if isinstance(shown, list) else []  # else it says what is wrong
 
 
 def _modules() -> set[str]:
