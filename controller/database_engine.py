@@ -56,12 +56,14 @@ def make_engine(url: str) -> Engine:
             "file of mode 0600, as PostgreSQL's .pgpass, and say ?passfile=/path/of/it"
         )
     if parsed.drivername == "sqlite":
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, hide_parameters=True)  # errors are logged, keys are not
         event.listen(engine, "connect", _pragmas)
         event.listen(engine, "begin", _begin)
         return engine
     if parsed.drivername == POSTGRESQL:
-        return create_engine(_with_limits(parsed), pool_size=4, max_overflow=0)
+        return create_engine(
+            _with_limits(parsed), pool_size=4, max_overflow=0, hide_parameters=True
+        )
     raise ConfigError(
         f"database: {parsed.drivername!r} is not supported: use {POSTGRESQL}://, or leave the "
         "setting out for a file in the state folder"

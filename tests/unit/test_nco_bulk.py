@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from controller.bulk import insert_rows, update_rows
@@ -116,3 +118,10 @@ def test_a_change_is_of_the_rows_with_these_keys_and_of_these_columns(database_u
         database.submit(store).result()
         found = database.read(lambda s: rows(s, HostRow)).result()
     assert found == [{**hosts[0], **changes[0]}, hosts[1], {**hosts[2], **changes[1]}]
+
+
+def test_an_error_names_no_secret(database_url: str) -> None:
+    hosts = [{**HOST, "kernel": "a secret"}] * 2
+    with closing(Database(database_url)) as database, pytest.raises(IntegrityError) as error:
+        database.submit(lambda session: insert_rows(session, table(HostRow), hosts)).result()
+    assert "a secret" not in str(error.value)
