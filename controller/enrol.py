@@ -55,13 +55,18 @@ class Enrolment:
         identities: Identities,
         signer: bytes,
         *,
+        control: str,
         clock: Callable[[], float],
         cut: Callable[[str, str], object],
     ) -> None:
-        """`signer` verifies artifacts (PEM); `cut` ends the session of a host, with a reason."""
+        """`signer` verifies artifacts (PEM); `cut` ends the session of a host, with a reason.
+
+        Agents find the NCO at `control`.
+        """
         self._database = database
         self._identities = identities
         self._signer = signer
+        self._control = control
         self._clock = clock
         self._cut = cut
 
@@ -121,7 +126,7 @@ class Enrolment:
         self._cut(asked.host, f"host {asked.host!r} was enrolled anew")
         await self._identities.holders.keep(asked.host, held)
         log.info("host=%s enrolled from=%s", asked.host, source)
-        return Enrolled(certificate=pem(certificate), signer=self._signer)
+        return Enrolled(certificate=pem(certificate), signer=self._signer, control=self._control)
 
     async def refused(self, host: str, source: str, reason: str) -> None:
         """Write down that somebody had no good token."""

@@ -88,7 +88,12 @@ class Trust:
         self.tokens = ApiTokens(database, time.time)
         self.identities = Identities(database, found, validity, time.time)
         self.enrolment = Enrolment(
-            database, self.identities, identity.signer, clock=time.time, cut=cut
+            database,
+            self.identities,
+            identity.signer,
+            control=config.control,
+            clock=time.time,
+            cut=cut,
         )
         self.challenges = Challenges(
             database, artifacts, self.audit, source, config.challenge_window

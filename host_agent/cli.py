@@ -205,16 +205,16 @@ def enrol(
     """
     folder = Credentials(credentials)
     try:
-        granted = Token.decode(token.read(MAX_TOKEN))
-        expires = asyncio.run(enrolment.enrol(granted, folder))
+        shown = Token.decode(token.read(MAX_TOKEN))
+        granted = asyncio.run(enrolment.enrol(shown, folder))
     except UnicodeDecodeError:
         _fail(TokenError(f"{token.name} is no text, so it has no enrolment token"))
     except (TokenError, EnrolmentError, OSError) as error:
         _fail(error)
-    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(expires))
-    output.print(f"Credentials of host {granted.host} are in {credentials}, valid until {until};")
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(granted.expires))
+    output.print(f"Credentials of host {shown.host} are in {credentials}, valid until {until};")
     output.print("the agent renews them by itself:")
-    output.print(f"  dca run --nco {granted.address} --credentials {credentials} --state DIR")
+    output.print(f"  dca run --nco {granted.nco} --credentials {credentials} --state DIR")
 
 
 @app.command()

@@ -61,8 +61,18 @@ class _Connection:
         raise _LostError("the NCO closed the connection: it has too much to do, or is ending")
 
 
-async def enrol(token: Token, credentials: Credentials) -> float:
-    """Write the credentials that the token stands for; return when the certificate expires.
+@dataclass(frozen=True)
+class Granted:
+    """What a host was granted, beside its credentials."""
+
+    expires: float
+    """When its certificate does: Unix time in seconds."""
+    nco: str
+    """Where its agent finds the NCO."""
+
+
+async def enrol(token: Token, credentials: Credentials) -> Granted:
+    """Write the credentials that the token stands for.
 
     Raises EnrolmentError, and leaves the folder as it was.
     """
@@ -90,7 +100,7 @@ async def enrol(token: Token, credentials: Credentials) -> float:
             f"{credentials.folder}: {error.strerror}; the token is used up, "
             f"`nco host token {token.host}` makes another"
         ) from error
-    return life(answer.certificate).expires
+    return Granted(life(answer.certificate).expires, answer.control or token.address)
 
 
 async def _ask(token: Token, request: bytes) -> tuple[bytes, Enrolled]:

@@ -59,6 +59,8 @@ class Enrolled(_Message):
     type: Literal["enrolled"] = "enrolled"
     certificate: Pem = b""
     signer: Pem = b""
+    control: Annotated[str, Field(max_length=255)] = ""
+    """`ADDRESS:PORT` where the host's agent finds the NCO."""
     error: Text | None = None
 
 

@@ -111,7 +111,9 @@ def greet(service: Service, who: Credentials, host: str) -> dict[str, Any]:
 def test_a_host_enrols_once_and_its_key_never_leaves_it(service: Service, tmp_path: Path) -> None:
     granted = token(service, "alpha")
     here = Credentials(tmp_path / "alpha")
-    asyncio.run(enrol(granted, here))
+    found = asyncio.run(enrol(granted, here))
+    assert found.nco == service.state.load_config().control
+    assert found.expires > time.time()
     assert stat.S_IMODE(here.key.stat().st_mode) == 0o600
     assert greet(service, here, "alpha")["type"] == "welcome"
     with pytest.raises(EnrolmentError, match="used before"):
