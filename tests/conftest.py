@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ from hypothesis import settings
 settings.register_profile("l45", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile("l45")
+
+# Who runs the tests in the background of a script (`make test &`) has them ignore Ctrl-C, and so
+# would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
