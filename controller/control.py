@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 from controller.bucket import Bucket
 from controller.channel import FrameChannel, Traffic
-from controller.door import Address, Door
+from controller.door import Address, Door, HandshakeError, hand_over
 from controller.orchestrator import Link
 from controller.pushes import Pushes
 from wire.frames import encode
@@ -386,14 +386,8 @@ class ControlServer:
             self._agents, self._guard, self._limits, self._pushes, self._frames
         )
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,  # and not what it returns: that is uvloop's TLS
-                sock,
-                ssl=self._context(),
-                ssl_handshake_timeout=self._limits.handshake_time,
-                ssl_shutdown_timeout=self._limits.handshake_time,
-            )
-        except (OSError, EOFError) as error:
+            await hand_over(sock, connection, self._context(), self._limits.handshake_time)
+        except HandshakeError as error:
             log.warning("peer=%s:%d handshake failed: %s", *address, str(error) or BROKEN_OFF)
             return
         await self._introduced(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,6 +19,33 @@ Address = tuple[str, int]
 Welcome = Callable[[socket.socket, Address], Coroutine[Any, Any, None]]
 """Takes a connection over, and returns once the peer is no stranger any more, or is gone; one that
 is cancelled sends the peer away."""
+
+
+class HandshakeError(Exception):
+    """A handshake failed; the text says why, and is empty where the peer broke it off."""
+
+
+async def hand_over(
+    sock: socket.socket,
+    connection: asyncio.BaseProtocol,
+    context: ssl.SSLContext | None,
+    seconds: float,
+) -> None:
+    """Have a protocol take a connection over, once TLS stands where there is a context.
+
+    The peer has so many seconds for it; raises HandshakeError.
+    """
+    limit = seconds if context else None
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: connection,  # and what comes back is not asked: that is uvloop's TLS
+            sock,
+            ssl=context,
+            ssl_handshake_timeout=limit,
+            ssl_shutdown_timeout=limit,
+        )
+    except (OSError, EOFError) as error:
+        raise HandshakeError(str(error)) from error
 
 
 class Door:

@@ -25,7 +25,7 @@ from controller.audit import Entry, note
 from controller.certificates import Authority, RequestError, pem, requested_key
 from controller.channel import FrameChannel
 from controller.database import Database
-from controller.door import Address, Door
+from controller.door import Address, Door, HandshakeError, hand_over
 from controller.errors import Refusal, Unavailable
 from controller.holders import Held, store
 from controller.identities import CertificateRow, Identities, issued, revoke_all
@@ -237,14 +237,8 @@ class EnrolServer:
             return
         connection = EnrolConnection(self._enrolment, self._failures)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,  # and not what it returns: that is uvloop's TLS
-                sock,
-                ssl=self._context,
-                ssl_handshake_timeout=self._limits.handshake_time,
-                ssl_shutdown_timeout=self._limits.handshake_time,
-            )
-        except (OSError, EOFError) as error:
+            await hand_over(sock, connection, self._context, self._limits.handshake_time)
+        except HandshakeError as error:
             log.info("peer=%s handshake for enrolment failed: %s", source, error)
             return
         try:

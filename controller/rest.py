@@ -28,7 +28,7 @@ from controller.api import (
 )
 from controller.audit_trail import AuditTrail
 from controller.channel import private_listener
-from controller.door import Address, Door
+from controller.door import Address, Door, HandshakeError, hand_over
 from controller.errors import Conflict, Invalid, NotFound, Refusal, Unavailable
 from controller.intent import Intent
 from controller.orchestrator import Orchestrator
@@ -242,14 +242,8 @@ class RestServer:
             app_state=server.lifespan.state,
         )
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                sock,
-                ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._context else None,
-                ssl_shutdown_timeout=HANDSHAKE_SECONDS if self._context else None,
-            )
-        except (OSError, EOFError) as error:
+            await hand_over(sock, connection, self._context, HANDSHAKE_SECONDS)
+        except HandshakeError as error:
             log.info("peer=%s:%d REST handshake failed: %s", *address, error)
             return
         try:
