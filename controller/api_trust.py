@@ -104,6 +104,11 @@ class AuditView(BaseModel):
     """`begun` where the service ended before it could say."""
 
 
+def deed(action: str, subject: str) -> str:
+    """Return what was done, and to whom where that is not said already."""
+    return action if subject in action else f"{action} of {subject}"
+
+
 class AuditPage(BaseModel):
     """The latest entries, the oldest first."""
 

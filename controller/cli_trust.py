@@ -26,6 +26,7 @@ from controller.api_trust import (
     RoleName,
     TokenRequest,
     TokenView,
+    deed,
 )
 from controller.cli_client import CommandError, connected, host_path
 from controller.cli_follow import going_on
@@ -226,8 +227,8 @@ def audit(
 def _print_entry(entry: AuditView) -> None:
     """Print an entry of the audit log on two lines, the second one with what was asked for."""
     when = _moment(entry.at)
-    of = f" of {entry.subject}" if entry.subject not in entry.action else ""
-    cli_print.line(f"{when}  {entry.actor}  {entry.action}{of}: {entry.outcome}")
+    what = deed(entry.action, entry.subject)
+    cli_print.line(f"{when}  {entry.actor}  {what}: {entry.outcome}")
     where = f"from {entry.source}" if entry.source else ""
     if more := "  ".join(filter(None, (where, entry.detail))):
         cli_print.cut_line(f"{'':{len(when)}}  {more}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.api_trust import deed
 from controller.audit import Entry
 from controller.challenger import Outcome, Verdict
 from controller.events import EventLog
@@ -128,7 +129,7 @@ class Monitor:
     def audited(self, entry: Entry) -> None:
         """Note who changed something, or tried to."""
         who = f"{entry.actor} ({entry.source})" if entry.source else entry.actor
-        self.events.add(Kind.AUDIT, f"{who}: {entry.action} {entry.subject}: {entry.outcome}")
+        self.events.add(Kind.AUDIT, f"{who}: {deed(entry.action, entry.subject)}: {entry.outcome}")
 
     def challenged(self, outcome: Outcome) -> None:
         """Note what became of a challenge; one that failed is an alert until it is cleared."""
