@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -27,9 +27,9 @@ from wire.messages import Holds, RenewNow
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 
-ASK_AT_ONCE = 50
+ASK_AT_ONCE = 100
 """Hosts that are asked to renew in one look: each makes us sign and commit."""
 
 ASK_AGAIN = 30.0
@@ -103,10 +103,12 @@ class CaRotation:
         if rotation is None:
             return []
         return [
-            Missing(host, host in self._links, reason)
-            for host in self._identities.hosts()
-            if (reason := self._lacks(host, rotation)) is not None
+            Missing(host, host in self._links, self._reason(host, rotation))
+            for host in sorted(self._missing(rotation))
         ]
+
+    def _missing(self, rotation: Rotation) -> Iterator[str]:
+        return (host for host in self._identities.hosts() if self._lacks(host, rotation))
 
     # -- what operators ask for
 
@@ -162,14 +164,14 @@ class CaRotation:
                 await self.look()
             except Refusal as error:
                 log.error("the CA is not replaced yet: %s", error)
-                await asyncio.sleep(10 * LOOK_SECONDS)
+                await asyncio.sleep(5 * LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
         """Take the next step if nobody loses by it; ask hosts to renew; warn."""
         async with self._changing:
             rotation = self.authorities.rotation
-            if rotation is not None and not self.missing():
+            if rotation is not None and not any(self._missing(rotation)):
                 await self._step(rotation, forced=False)
         now = time.monotonic()
         self._ask(now)
@@ -215,16 +217,19 @@ class CaRotation:
         elif host in self._links:
             self._lacking.add(host)
 
-    def _lacks(self, host: str, rotation: Rotation) -> str | None:
-        """Return what a host needs before the next step, or None."""
+    def _lacks(self, host: str, rotation: Rotation) -> bool:
+        """Whether a host needs something before the next step."""
         held = self._identities.holders.of(host)
+        if rotation.phase == Phase.RETIRE:
+            return held.issuer != self.authorities.signing.id
+        if rotation.goes_back and not self._identities.holders.is_known(host):
+            return False  # it has what it had before there was another one
+        return rotation.other.id not in held.trusts
+
+    def _reason(self, host: str, rotation: Rotation) -> str:
         if rotation.phase == Phase.SPREAD:
-            if rotation.other.id in held.trusts:
-                return None
             reason = f"has not said that it trusts {rotation.other.name}"
         else:
-            if held.issuer == self.authorities.signing.id:
-                return None
             reason = f"has not said that its certificate is of {self.authorities.signing.name}"
         if self._identities.has_lapsed(host):
             reason += f"; its certificate has expired: `nco host revoke {host}`, or let it enrol"

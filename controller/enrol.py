@@ -117,7 +117,7 @@ class Enrolment:
             row = self._identities.row(asked.host, certificate, "token")
             made.append((certificate, row))
             session.add(row)
-            store(session, asked.host, held)
+            store(session, {asked.host: held})
             note(session, now, issued(row, source))
 
         await self._database.submit(change)

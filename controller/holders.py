@@ -8,13 +8,17 @@ either, and what is then not sure is not believed.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controller.authorities import Authorities
+from controller.bulk import insert_rows, update_rows
 from controller.database import Base, Database
 from controller.errors import Refusal
 from wire.messages import Holds
@@ -32,6 +36,12 @@ class HolderRow(Base):
     """Authorities, separated by spaces."""
     issuer: Mapped[str]
     """The authority that issued its certificate; empty where that is not sure."""
+
+
+TABLE = cast(Table, HolderRow.__table__)
+
+TOGETHER = 500
+"""Hosts of one transaction."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +102,12 @@ class Holders:
         self._storing = True
         try:
             while self._unstored:
-                new, self._unstored = self._unstored, {}
-                await self._database.submit(partial(_store_all, new))
+                some = dict(islice(self._unstored.items(), TOGETHER))
+                for host in some:
+                    del self._unstored[host]
+                await self._database.submit(partial(store, held=some))
         except Refusal as error:  # hosts say it again in their next sessions
-            log.warning("what %d hosts trust is not stored: %s", len(new), error)
+            log.warning("what some hosts trust is not stored: %s", error)
         finally:
             self._storing = False
 
@@ -112,12 +124,15 @@ class Holders:
         return after
 
 
-def _store_all(held: dict[str, Held], session: Session) -> None:
-    for host, one in held.items():
-        store(session, host, one)
-
-
-def store(session: Session, host: str, held: Held) -> None:
-    """Store what a host has, in the transaction that is under way."""
-    trusts = " ".join(sorted(held.trusts))
-    session.merge(HolderRow(host=host, trusts=trusts, issuer=held.issuer or ""))
+def store(session: Session, held: Mapping[str, Held]) -> None:
+    """Store what hosts have, in the transaction that is under way; at most `TOGETHER` hosts."""
+    query = select(HolderRow.host).where(HolderRow.host.in_(held))
+    there = set(session.scalars(query))
+    rows = [
+        {"host": host, "trusts": " ".join(sorted(one.trusts)), "issuer": one.issuer or ""}
+        for host, one in held.items()
+    ]
+    if known := [row for row in rows if row["host"] in there]:
+        update_rows(session, TABLE, known)
+    if new := [row for row in rows if row["host"] not in there]:
+        insert_rows(session, TABLE, new)

@@ -8,7 +8,7 @@ one that was made before its host was revoked is as revoked as the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -193,7 +193,7 @@ class Identities:
                 raise Conflict(f"host {host!r} was revoked, or enrolled anew, meanwhile")
             session.add(_copy(row))
             if held is not None:
-                store(session, host, held)
+                store(session, {host: held})
             session.execute(
                 delete(CertificateRow).where(
                     CertificateRow.host == host, CertificateRow.expires < forgotten
@@ -253,13 +253,11 @@ class Identities:
         self.revoked(row.host, at)
         self._remember(row)
 
-    def hosts(self) -> list[str]:
-        """Return the hosts that have a certificate which is not revoked, expired or not."""
-        return sorted(
-            host
-            for host, known in self._known.items()
-            if any(not one.revoked for one in known.values())
-        )
+    def hosts(self) -> Iterator[str]:
+        """Yield the hosts that have a certificate which is not revoked, expired or not."""
+        for host, known in self._known.items():
+            if any(not one.revoked for one in known.values()):
+                yield host
 
     def revoked(self, host: str, at: float) -> int:
         """Take note that what this host had is stored as revoked; return how many were known."""

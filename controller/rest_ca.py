@@ -46,7 +46,7 @@ def _view(rotation: CaRotation, identities: Identities) -> CaView:
         ],
         phase=now.rotation.phase.value if now.rotation else None,
         goes_back=now.rotation is not None and now.rotation.goes_back,
-        hosts=len(identities.hosts()),
+        hosts=sum(1 for _ in identities.hosts()),
         missing=_hosts(rotation.missing()),
         pem=now.bundle.decode("ascii"),
     )

@@ -91,6 +91,26 @@ def test_a_host_enrols_over_the_network_and_renews_under_load(testbed: Testbed) 
     assert audited(testbed, "certificate issued").count("h2") >= 3
 
 
+def test_the_ca_is_replaced_under_load(testbed: Testbed) -> None:
+    (old,) = testbed.rest("ca", "show")["authorities"]
+    host = testbed.agents["h2"]
+    sessions = host.tail(1000).count("session nco=")
+    testbed.nco("ca", "rotate")
+    deadline = time.monotonic() + 90
+    while testbed.rest("ca", "show")["phase"] and time.monotonic() < deadline:
+        assert answered(testbed)
+    shown = testbed.rest("ca", "show")
+    assert shown["phase"] is None, shown
+    (new,) = shown["authorities"]
+    assert new["fingerprint"] != old["fingerprint"]
+    ca = Credentials(testbed.credentials / "h2").ca
+    wait_until(lambda: ca.read_text() == shown["pem"], "h2 trusts the new one alone", 40)
+    assert host.tail(1000).count("session nco=") == sessions, "the session went on"
+    assert sorted(testbed.connected()) == sorted(testbed.agents)
+    assert answered(testbed)
+    assert active(testbed)
+
+
 def test_a_revoked_host_is_cut_at_once_and_enrols_anew(testbed: Testbed) -> None:
     assert "its session was cut" in testbed.nco("host", "revoke", "h2").stdout
     assert "h2" not in testbed.connected()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from controller import ca
-from controller.certificates import SERVER, pem
+from controller.certificates import CLIENT, SERVER, pem, requested_key
 from controller.config import NcoConfig, StateFolder
 from host_agent.channel import Address
 from host_agent.tap import TapError
@@ -64,6 +64,12 @@ class Network:
             certificate=pem(certificate),
             ca=self.nco.ca.read_bytes(),
         )
+
+    def certificate(self, request: bytes) -> bytes:
+        """Return a certificate of host h1 for the key in a request."""
+        authority = ca.load_authority(self._state, self._state.load_config())
+        key, day = requested_key(request), timedelta(days=1)
+        return pem(authority.issue(key, "h1", CLIENT, lifetime=day, now=datetime.now(UTC)))
 
     def artifact(self, name: str = "dns_app_tag", data: bytes = b"code") -> ArtifactData:
         return signed(self.signer, name, data)

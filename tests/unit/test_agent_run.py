@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from controller.certificates import new_authority, pem
 from host_agent import host
 from host_agent.agent import OBSERVE_SECONDS, Agent
 from host_agent.store import Store
@@ -26,7 +28,18 @@ from tests.unit.agent_kit import (
     signed,
 )
 from tests.waiting import PATIENCE
-from wire.messages import ArtifactData, Desired, Heartbeat, Hello, Need, Report
+from wire.messages import (
+    ArtifactData,
+    Desired,
+    Heartbeat,
+    Hello,
+    Holds,
+    Need,
+    Renew,
+    Renewed,
+    RenewNow,
+    Report,
+)
 
 
 class Bench:
@@ -338,5 +351,34 @@ def test_a_tap_that_cannot_be_read_any_more_is_told(bench: Bench) -> None:
             while (report := await session.receive(Report)).refused is None:
                 assert report.generation == 0
             assert (report.refused, report.error) == (1, "the tap is not installed")
+
+    asyncio.run(play())
+
+
+def test_an_agent_renews_when_it_is_asked_to_and_says_what_it_has(bench: Bench) -> None:
+    """It gets another CA besides, and the session goes on."""
+    here = bench.network.host
+    both = here.ca.read_bytes() + pem(new_authority(datetime.now(UTC)).certificate)
+
+    async def play() -> None:
+        async with scripted(bench.network.nco) as nco, background(bench.run(nco)):
+            session = await nco.session()
+            await session.receive(Hello)
+            session.greet()
+            before = await session.receive(Holds)
+            assert before.authorities == [before.issuer]
+            session.send(RenewNow())
+            asked = await session.receive(Renew)
+            session.send(Renewed(certificate=bench.network.certificate(asked.request), ca=both))
+            after = await session.receive(Holds)
+            assert len(after.authorities) == 2
+            assert after.issuer == before.issuer
+            assert here.ca.read_bytes() == both
+            nco.kill()
+            await nco.start()
+            session = await nco.session()
+            await session.receive(Hello)
+            session.greet()
+            assert await session.receive(Holds) == after
 
     asyncio.run(play())

@@ -76,7 +76,7 @@ def test_what_hosts_hold_outlives_the_service(database: Database) -> None:
             await here.told(f"h{number}", Holds(authorities=[old, new], issuer=old))
         held = here.sent("h1", authorities)
         assert held == Held(frozenset([new]), None)
-        await database.submit(lambda session: store(session, "h1", held))
+        await database.submit(lambda session: store(session, {"h1": held}))
         after_restart = Holders(database)
         await after_restart.load()
         assert after_restart.of("h0") == Held(frozenset([old, new]), old)
