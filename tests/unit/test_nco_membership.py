@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from controller.errors import Conflict, NotFound, Refusal
+from controller.errors import Conflict, NotFound
 from controller.intent import Intent
 from controller.model import IntentState
 from controller.phases import Phase
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import LINGER, Host, World, each
+from tests.unit.nco_world import LINGER, Host, World
 
 BY_LABEL = intent(
     "one", client=[{"label": "role=client"}], server=[{"label": "role=server"}], port=53
@@ -388,82 +384,3 @@ def test_members_follow_a_rotation(world: World) -> None:
     modules = {c.module for host in world.hosts.values() for c in host.applied.values()}
     assert modules == {"other"}
     assert sends_to(world, "h2") == {SERVERS["dns"]}
-
-
-NAMES = (*CLIENTS, *SERVERS)
-EVENTS = [
-    *(5 * each("answer", NAMES)),
-    *each("refuse", NAMES),
-    *each("come or go", NAMES),
-    *(2 * each("label", NAMES)),
-    *each("forget", NAMES),
-    *each("leave out", NAMES),
-    *each("admit", NAMES),
-    *(3 * each("build", [""])),
-    *(2 * each("wait", ["2.0", str(LINGER)])),
-    *each("rotate", ["idle", "other"]),
-    *each("activate", ["", "no"]),
-    *each("revoke", [""]),
-    *(2 * each("apply", [""])),
-    *each("kill the service", [""]),
-    *each("lose the commit", [""]),
-]
-STEPS = st.lists(
-    st.tuples(st.sampled_from(EVENTS), st.sampled_from([True, True, False])), max_size=60
-)
-
-
-def happen(world: World, what: str, argument: str) -> None:
-    """Let one thing happen to the network."""
-    if what in DECISIONS:
-        with suppress(Refusal):
-            DECISIONS[what](world, argument)
-    else:
-        world.happen(what, argument)
-
-
-def label(world: World, host: str) -> None:
-    """Give a host the label of its role, or take it away."""
-    role = "role=client" if host in CLIENTS else "role=server"
-    known = world.cib.host(host)
-    has = {role} if known and role in known.labels else set()
-    world.nco.label_host(host, {role} - has, has)
-
-
-DECISIONS: dict[str, Callable[[World, str], object]] = {
-    "label": label,
-    "forget": lambda world, host: world.nco.forget_host(host),
-    "leave out": lambda world, host: world.nco.leave_out("one", host, "because"),
-    "admit": lambda world, host: world.nco.admit("one", host),
-    "rotate": lambda world, module: world.nco.rotate("one", module),
-    "activate": lambda world, no: world.nco.activate("one", no == ""),
-    "revoke": lambda world, _: world.nco.revoke("one"),
-    "apply": lambda world, _: world.nco.apply(Intent.model_validate(BY_LABEL)),
-}
-"""What operators do, each refused where it cannot be done."""
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=STEPS)
-def test_no_server_is_sent_what_it_does_not_understand(
-    steps: list[tuple[tuple[str, str], bool]],
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="l45-test-") as folder:
-        everybody = {"h1": "role=client", "h2": "role=client", "dns": "role=server"}
-        world = labelled(Path(folder), everybody)
-        safety = Understood(world)
-        forgotten = False
-        for (what, argument), settled in steps:
-            forgotten |= what == "forget"
-            happen(world, what, argument)
-            if not forgotten:  # what a forgotten host does is not the NCO's to say
-                safety.check()
-            if settled:
-                world.settle()
-        later(world)
-        with suppress(NotFound):
-            world.nco.revoke("one")
-        later(world)
-        assert world.cib.intents() == []
-        assert not any(host.applied for host in world.hosts.values())
-        world.close()
