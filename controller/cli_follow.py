@@ -51,23 +51,28 @@ def going_on(how: str) -> Iterator[None]:
 def following(
     state: Path | None, name: str, timeout: float, how: str
 ) -> Iterator[tuple[NcoClient, Follower]]:
-    """Return the service, and who follows an intent there; after Ctrl-C it is said how it goes on.
+    """Return the service, and who follows an intent there.
 
-    Raises CommandError where the name is none.
+    Who ends that by Ctrl-C is told `how` it goes on. Raises CommandError where the name is none.
     """
     intent_path(name)
     folder = find_state(state)
-    with going_on(how), connected(folder) as nco:
-        yield nco, Follower(nco, name, timeout, lambda: NcoClient(folder))
+    with connected(folder) as nco:
+        yield nco, Follower(nco, name, timeout, how, lambda: NcoClient(folder))
 
 
 class Follower:
     """Prints what happens to an intent, as it happens, until it is where it should be."""
 
     def __init__(
-        self, client: NcoClient, name: str, timeout: float, listener: Callable[[], NcoClient]
+        self,
+        client: NcoClient,
+        name: str,
+        timeout: float,
+        how: str,
+        listener: Callable[[], NcoClient],
     ) -> None:
-        """Wait for `timeout` seconds at most.
+        """Wait for `timeout` seconds at most; after Ctrl-C it is said `how` it goes on.
 
         What `listener` returns is read in a thread that ends with this process, and never closed.
         """
@@ -75,6 +80,7 @@ class Follower:
         self._listener = listener
         self._name = name
         self._timeout = timeout
+        self._how = how
         self._began = time.time()
         self._printed = self._began
         self._said = ""
@@ -127,14 +133,15 @@ class Follower:
         """Print what happens until it has arrived, or the time is over; return how it is then."""
         deadline = time.monotonic() + self._timeout
         threading.Thread(target=self._listen, daemon=True).start()
-        while True:
-            self._happened.clear()  # before the look: what happens after it is another reason
-            view = self._look(deadline)
-            self._print_news(view)
-            if arrived(view) or time.monotonic() >= deadline:
-                return view
-            time.sleep(PAUSE_SECONDS)
-            self._happened.wait(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        with going_on(self._how):
+            while True:
+                self._happened.clear()  # before the look: what happens after it is another reason
+                view = self._look(deadline)
+                self._print_news(view)
+                if arrived(view) or time.monotonic() >= deadline:
+                    return view
+                time.sleep(PAUSE_SECONDS)
+                self._happened.wait(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
 
     def _listen(self) -> None:
         """Have the service's events be a reason to look."""

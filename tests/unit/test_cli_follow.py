@@ -70,7 +70,7 @@ class Service:
 
 
 def follow(service: Any) -> None:  # noqa: ANN401
-    Follower(service, "tag", FOR_EVER, lambda: service).until_active()
+    Follower(service, "tag", FOR_EVER, "", lambda: service).until_active()
 
 
 def test_an_event_is_a_reason_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +114,9 @@ def test_a_service_that_can_do_nothing_now_is_waited_for(
     transport = httpx.MockTransport(lambda _: next(answers))
     monkeypatch.setattr(nco, "_http", httpx.Client(transport=transport, base_url="http://nco"))
     listener: Any = Service(refuse)
-    Follower(nco, "tag", FOR_EVER, lambda: listener).until_active()
+    Follower(nco, "tag", FOR_EVER, "", lambda: listener).until_active()
     with pytest.raises(Unreachable, match="the database cannot be used"):
-        Follower(nco, "tag", 0.0, lambda: listener).until_active()
+        Follower(nco, "tag", 0.0, "", lambda: listener).until_active()
 
 
 @pytest.mark.parametrize(
