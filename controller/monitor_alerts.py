@@ -99,7 +99,7 @@ class Alerts:
             self.clear(kind, subject, why)
         for subject, text in wanted.items():
             host = subject if kind == Alarm.HOST_LOST else None
-            intent = subject if kind == Alarm.MIRROR else None
+            intent = None if kind in (Alarm.HOST_LOST, Alarm.CA) else subject
             self.raise_alert(kind, subject, text, host=host, intent=intent)
 
     def _store(self, alert: Alert) -> None:

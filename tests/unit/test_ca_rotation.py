@@ -473,12 +473,24 @@ def test_what_is_on_its_way_to_a_host_is_not_believed(tmp_path: Path) -> None:
     assert not Held(both, None).is_up_to_date(retire)
 
 
-def test_somebody_is_warned_half_a_year_before_it_expires(nco: Nco) -> None:
+def test_somebody_is_warned_half_a_year_before_it_expires(
+    nco: Nco, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expires = nco.now.signing.certificate.not_valid_after_utc
     assert nco.rotation.warnings(expires - timedelta(days=181)) == {}
     (text,) = nco.rotation.warnings(expires - timedelta(days=100)).values()
     assert "in 100 days" in text
     assert "nco ca rotate" in text
+    told: list[dict[str, str]] = []
+    nco.rotation.observers.append(told.append)
+    monkeypatch.setattr(ca_rotation, "WARN_BEFORE", timedelta(days=4000))
+    for _ in range(2):
+        asyncio.run(nco.rotation.look())
+    assert [list(texts) for texts in told] == [[nco.now.signing.name]]
+    asyncio.run(nco.rotation.begin())
+    monkeypatch.setattr(ca_rotation, "WARN_BEFORE", timedelta(days=180))
+    asyncio.run(nco.rotation.look())
+    assert told[1:] == [{}]
 
 
 def test_a_host_is_asked_again_only_after_a_while(

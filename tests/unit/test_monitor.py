@@ -35,6 +35,9 @@ async def counters(there: World, intent: str = "tag") -> Rows:
     return rows
 
 
+ALERTS = Filter(frozenset({Kind.ALERT}))
+
+
 def kinds(there: World) -> list[tuple[Alarm, str]]:
     return [(alert.kind, alert.subject) for alert in there.monitor.alerts.raised()]
 
@@ -184,9 +187,7 @@ def test_a_host_with_customizations_that_stays_away_is_an_alert_until_it_is_back
             assert kinds(there) == []
             (past,) = await there.read(monitor_queries.cleared_alerts(10))
             assert (past.subject, past.cleared) == ("h1", there.clock.now)
-            found = await there.read(
-                monitor_queries.newest_events(Filter(frozenset({Kind.ALERT})), limit=10)
-            )
+            found = await there.read(monitor_queries.newest_events(ALERTS, limit=10))
             assert [event.text.split(":")[0] for event in found] == [
                 "host-lost raised",
                 "host-lost cleared",
@@ -236,8 +237,24 @@ def test_what_an_intent_lacks_is_an_alert_until_it_has_it(database_url: str, ala
             lacks[alarm]["tag"] = "on another switch"
             there.monitor.look()
             assert kinds(there) == [(alarm, "tag")]
+            (event,) = await there.read(monitor_queries.newest_events(ALERTS, limit=10))
+            assert (event.intent, event.host) == ("tag", None)
             lacks[alarm].clear()
             there.monitor.look()
+            assert kinds(there) == []
+
+    asyncio.run(play())
+
+
+def test_an_authority_that_expires_soon_is_an_alert_until_it_is_replaced(database_url: str) -> None:
+    async def play() -> None:
+        async with world(database_url) as there:
+            for _ in range(2):
+                there.monitor.authorities_watched({"L45 NCO CA": "it expires in 100 days"})
+            assert kinds(there) == [(Alarm.CA, "L45 NCO CA")]
+            (event,) = await there.read(monitor_queries.newest_events(ALERTS, limit=10))
+            assert (event.intent, event.host) == (None, None)
+            there.monitor.authorities_watched({})
             assert kinds(there) == []
 
     asyncio.run(play())
