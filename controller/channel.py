@@ -253,3 +253,4 @@ class FrameChannel(asyncio.BufferedProtocol):
         if exc is not None:
             log.info("peer=%s connection lost: %s", self.peer, exc)
         self.closed()
+        self._transport = None  # else each holds the other until all objects are looked at

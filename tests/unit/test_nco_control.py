@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.control_kit import DIGEST, World, in_world
+from tests.unit.control_kit import DIGEST, PATIENCE, World, in_world
 from wire.messages import Desired, Need, dump
 
 
@@ -26,6 +29,24 @@ def test_an_agent_is_welcomed_and_heard(tmp_path: Path) -> None:
         await world.until("disconnected h1")
 
     in_world(tmp_path, test)
+
+
+def test_a_connection_that_has_ended_takes_no_memory(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        agent = await world.agent()
+        link = weakref.ref(world.listener.links.pop("h1"))
+        agent.writer.close()
+        await world.until("disconnected h1")
+        deadline = time.monotonic() + PATIENCE
+        while link() is not None:
+            assert time.monotonic() < deadline, "it is still there"
+            await asyncio.sleep(0.02)
+
+    gc.disable()  # which the service has done seldom: all its objects are many
+    try:
+        in_world(tmp_path, test)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
