@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from controller.agents import Agents
 from controller.cib import Cib
 from controller.deployer import Deployer, Note
-from controller.errors import Conflict
+from controller.errors import NAMED, Conflict
 from controller.following import Following
 from controller.intent import Intent
 from controller.membership import current, new_deployment, running
@@ -24,9 +24,6 @@ from controller.planner import Planner, carried
 from controller.rotation import in_transition, rotating
 
 FORGOTTEN = "it was forgotten"
-
-NAMED = 8
-"""Hosts that a refusal names."""
 
 
 class Operations(Following):

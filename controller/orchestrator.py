@@ -16,28 +16,26 @@ import time
 import uuid
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from functools import partial
 
 from sqlalchemy.orm import Session
 
 from controller.agents import Agent, Agents, Link
 from controller.artifacts import ArtifactStore
-from controller.building import Building, BuildOrder
+from controller.building import BuildOrder
 from controller.cib import Cib, Content
 from controller.deployer import Deployer
-from controller.errors import Refusal, Unavailable
+from controller.errors import Unavailable
 from controller.fingerprints import fingerprint_of
 from controller.history import History
-from controller.intent import Rotation
-from controller.model import Deployment, Host, IntentState
+from controller.model import Host, IntentState
 from controller.modules import ModuleLibrary
 from controller.operations import FORGOTTEN
 from controller.phases import DEPLOYED, HostNow, Phase
 from controller.plan import Platform
 from controller.planner import Planner
 from controller.policy import Policy
-from controller.rotation import CUT_OFF_AFTER, in_transition, keeping_up, next_module
 from controller.switch_link import Steering
+from controller.timed import Timed
 from wire.messages import ArtifactData, Desired, Hello, Report, dump
 
 __all__ = ["BuildOrder", "Link", "Orchestrator", "Settled"]
@@ -46,12 +44,6 @@ log = logging.getLogger(__name__)
 
 ASK_AGAIN = 5.0
 """Seconds after which a host that refuses its desired state is asked again."""
-
-LOOK_EVERY = 1.0
-"""Seconds between looks at what is due by the clock on the wall, and at members of intents."""
-
-LOOK_SHARE = 10.0
-"""How many times longer than a look the pause after it is, where very many hosts come."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class Settled:
     """Seconds after which to settle again, whatever happens."""
 
 
-class Orchestrator(Building):
+class Orchestrator(Timed):
     """See the module's text. All methods are called from one thread."""
 
     def __init__(
@@ -92,13 +84,19 @@ class Orchestrator(Building):
         deployer = Deployer(cib, agents, self._note_event, clock, linger)
         planner = Planner(cib, modules, lacking, policy, lambda name: agents.of(name) is not None)
         super().__init__(
-            cib, agents, deployer, planner, self._note_event, wall=wall, new_uid=new_uid
+            cib,
+            agents,
+            deployer,
+            planner,
+            self._note_event,
+            clock=clock,
+            wall=wall,
+            new_uid=new_uid,
         )
         self.modules = modules
         self.history = history
         self._artifacts = artifacts
         self._control = control
-        self._clock = clock
         self._tell_changed = changed
         self._events: list[tuple[str, Phase, str, str | None]] = []
         """What happened, and is told once it is committed."""
@@ -119,8 +117,6 @@ class Orchestrator(Building):
         """Whether memory has what is not committed yet, and perhaps never will be."""
         self._readers: list[asyncio.Future[None]] = []
         """Who wants to look at what is committed."""
-        self._looked: float | None = None
-        self._look_pause = LOOK_EVERY
         deployer.look_at_all()
 
     def _changed(self) -> None:
@@ -328,8 +324,7 @@ class Orchestrator(Building):
                 continue
             due.append(agent.sent_at + ASK_AGAIN)
             self._due.add(name)
-        if self._looked is not None:
-            due.append(self._looked + self._look_pause)
+        due.append(self._next_time())
         times = [one for one in due if one is not None]
         return max(0.0, min(times) - self._clock()) if times else None
 
@@ -345,60 +340,6 @@ class Orchestrator(Building):
         agent.link.send(
             Desired(generation=host.generation, customizations=list(host.customizations))
         )
-
-    # -- what is due by time
-
-    def _look(self) -> None:
-        """Look at members that may have changed, rotations that are due, and hosts to cut off."""
-        now = self._clock()
-        if self._looked is not None and now < self._looked + self._look_pause:
-            return
-        for name in sorted(self._follow):
-            state = self.cib.intent(name)
-            self._follow.discard(name)
-            if state is not None:
-                self.follow(state)
-        timed = False
-        for state in self.cib.intents():
-            rotation = self.planner.carried_out(state.intent).rotation
-            if not state.revoked and (rotation.every is not None or rotation.cut_off):
-                timed = True
-                self._rotate_if_due(state, rotation)
-                self._cut_off(state, rotation)
-        self._looked = now if timed or self._follow else None
-        self._look_pause = max(LOOK_EVERY, LOOK_SHARE * (self._clock() - now))
-
-    def _rotate_if_due(self, state: IntentState, rotation: Rotation) -> None:
-        every, wall = rotation.every, self._wall()
-        if every is None or state.phase != Phase.ACTIVE or in_transition(state):
-            return
-        if wall < state.rotated_at:  # the clock was set back
-            state.rotated_at = wall
-            self.cib.note_intent(state)
-        if wall < state.rotated_at + every:
-            return
-        modules = (state.intent.module, *rotation.modules)
-        try:
-            self.rotate(state.name, next_module(modules, state.module))
-        except Refusal as refusal:
-            state.rotated_at, state.error = wall, f"rotation is due, and refused: {refusal}"
-            self.cib.note_intent(state)
-            self._note_event(state.name, state.phase, state.error, None)
-
-    def _cut_off(self, state: IntentState, rotation: Rotation) -> None:
-        """Leave behind who keeps a rotation up, where the policy says so."""
-        if not rotation.cut_off:
-            return
-        for one in keeping_up(state):
-            late = filter(partial(self._is_late, one), sorted(one.unconfirmed))
-            self._leave_out(state, dict.fromkeys(late, "cut off: it kept a rotation up"))
-
-    def _is_late(self, deployment: Deployment, host: str) -> bool:
-        """Whether a host was away for too long of a deployment's phase."""
-        away = self._agents.away_since(host)
-        if away is None:
-            return False
-        return self._clock() >= max(away, self._deployer.since(deployment)) + CUT_OFF_AFTER
 
 
 def _resolve(futures: list[asyncio.Future[None]]) -> None:
