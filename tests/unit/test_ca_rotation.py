@@ -107,7 +107,10 @@ class Nco:
         audit = AuditLog(self.database, NOW.timestamp, 1000)
         self.rotation = CaRotation(state, config, self.identities, audit, self._put_in_force)
         self.enrolment = Enrolment(
-            self.database, self.identities, b"", clock=NOW.timestamp, cut=lambda _h, _r: None
+            *(self.database, self.identities, b""),
+            control="127.0.0.1:4545",
+            clock=NOW.timestamp,
+            cut=lambda _host, _reason: None,
         )
         asyncio.run(self.identities.load())
 
