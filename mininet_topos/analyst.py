@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from mininet_topos.processes import Process, wait_until
+from mininet_topos.processes import WAIT_SECONDS, Process, wait_until
 from mininet_topos.testbed import Testbed
 
 FIELDS = (
@@ -93,13 +93,12 @@ class Analyst:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         return [Packet.parse(line) for line in lines if line.count("\t") == len(FIELDS) - 1]
 
-    def wait_for(self, count: int, seconds: float = 15) -> list[Packet]:
+    def wait_for(self, count: int) -> list[Packet]:
         """Wait until tshark has shown `count` packets in all; return them."""
         wait_until(
             lambda: len(self.packets()) >= count,
             f"tshark shows {count} packets",
-            seconds,
-            self._tshark,
+            process=self._tshark,
         )
         return self.packets()
 
@@ -107,7 +106,7 @@ class Analyst:
         """End the capture; the file is complete afterwards."""
         if self._tshark and self._tshark.running:
             self._tshark.popen.send_signal(signal.SIGINT)
-            self._tshark.popen.wait(10)
+            self._tshark.popen.wait(WAIT_SECONDS)
 
     def _log(self) -> Path:
         assert self._tshark, "start() comes first"  # noqa: S101

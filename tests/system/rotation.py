@@ -122,7 +122,7 @@ def play(folder: Path, times: int, seed: int, report: bool = False) -> Counter[s
                     print(f"{number + 1} of {times}, {asker.asked} queries", flush=True)
         time.sleep(CAPTURED)
         dumpcap.popen.send_signal(signal.SIGINT)
-        dumpcap.popen.wait(10)
+        dumpcap.popen.wait(PATIENCE)
         seen = forms(testbed, path)
         assert not asker.wrong, f"seed {seed}: {len(asker.wrong)} queries: {asker.wrong[:5]}"
         assert set(seen) <= set(MODULES), f"seed {seed}: on the wire there were {dict(seen)}"

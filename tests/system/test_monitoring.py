@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mininet_topos.processes import wait_until
 from mininet_topos.testbed import DNS_ADDRESS, SCRIPTS, WEB_ADDRESS, Testbed
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -125,7 +126,7 @@ def test_a_killed_service_forgets_nothing_and_watching_goes_on(
     for line in ("module dns_app_tag", "every host has confirmed", "revoked"):
         assert line in text
     watched.send_signal(signal.SIGINT)
-    assert watched.wait(20) == 0, "Ctrl-C is a clean end"
+    assert watched.wait(PATIENCE) == 0, "Ctrl-C is a clean end"
     kinds = {json.dumps(event["kind"]) for event in testbed.rest("events")}
     assert {'"intent"', '"host"', '"audit"'} <= kinds
     (sample, *_) = testbed.rest("counters", INTENT)

@@ -22,6 +22,7 @@ from controller.switch_link import Mirror, MirrorStatus, Steering
 from mininet_topos import openvswitch
 from mininet_topos.processes import Process, Processes, wait_until
 from mininet_topos.two_site import TwoSite
+from tests.waiting import PATIENCE
 from wire.messages import dump
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -251,7 +252,7 @@ def assert_copied(network: Network, client: str, server: str = DNS_MIRROR.server
     try:
         capture.stderr.readline()  # "listening on ..."
         network.ask_dns(server)
-        assert client.encode() in capture.communicate(timeout=20)[0]
+        assert client.encode() in capture.communicate(timeout=PATIENCE)[0]
     finally:
         capture.kill()
         capture.wait()
@@ -382,7 +383,7 @@ HOSTILE = {
 def test_a_hostile_switch_loses_its_connection_and_the_others_go_on(
     network: Network, name: str
 ) -> None:
-    with socket.create_connection(("127.0.0.1", network.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", network.port), timeout=PATIENCE) as connection:
         connection.sendall(HOSTILE[name])
         address = connection.getsockname()
         while connection_goes_on(connection):
@@ -403,6 +404,6 @@ def connection_goes_on(connection: socket.socket) -> bool:
 def test_ryu_ends_on_ctrl_c_and_so_does_the_service(network: Network) -> None:
     """The last test here: it ends what the others need."""
     network.ryu.popen.send_signal(2)
-    assert network.ryu.popen.wait(20) == 0
-    assert network.service.wait(20) == -15
+    assert network.ryu.popen.wait(PATIENCE) == 0
+    assert network.service.wait(PATIENCE) == -15
     assert "Traceback" not in network.log()

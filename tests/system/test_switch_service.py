@@ -16,6 +16,7 @@ import pytest
 
 from mininet_topos import openvswitch
 from mininet_topos.processes import Process, Processes, wait_until
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -99,7 +100,7 @@ def test_a_signal_ends_the_nco_as_a_whole(nco: Nco, number: signal.Signals) -> N
     ryu = nco.start_ryu()
     wait_until(lambda: nco.linked(ryu), "the service answers", process=ryu)
     ryu.popen.send_signal(number)
-    assert ryu.popen.wait(20) == 0
+    assert ryu.popen.wait(PATIENCE) == 0
     wait_until(lambda: nco.service() is None, "the service is gone")
     assert "Traceback" not in ryu.log.read_text(encoding="utf-8")
 
@@ -114,13 +115,13 @@ def test_a_killed_ryu_leaves_the_service_and_a_new_one_takes_it_over(nco: Nco) -
     wait_until(lambda: nco.linked(again, times=2), "the same service answers", process=again)
     assert nco.service() == service
     again.popen.send_signal(signal.SIGINT)
-    assert again.popen.wait(20) == 0
+    assert again.popen.wait(PATIENCE) == 0
     wait_until(lambda: nco.service() is None, "the service that was taken over is gone")
 
 
 def refusal(ryu: Process) -> str:
     """Return the last line of a ryu-manager that ends by itself, with status 1."""
-    assert ryu.popen.wait(20) == 1
+    assert ryu.popen.wait(PATIENCE) == 1
     log = ryu.log.read_text(encoding="utf-8")
     assert "Traceback" not in log
     return log.splitlines()[-1]
