@@ -38,7 +38,6 @@ from bench.nco_world import (
     Agents,
     Failed,
     Nco,
-    free_port,
     issue,
     new_state,
     padded_modules,
@@ -47,6 +46,7 @@ from bench.nco_world import (
 )
 from bench.report import RESULTS, Row, publish
 from controller.config import split_endpoint
+from mininet_topos.ports import free_port
 from mininet_topos.processes import TestbedError
 
 STEPS = ("connect", "idle", "deploy", "rotate", "storm")

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +23,7 @@ from bench import nco_identity
 from controller import ca
 from controller.cli_client import local
 from controller.config import NcoConfig, StateFolder
+from mininet_topos.ports import free_port
 from mininet_topos.processes import Process, Processes, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -42,13 +42,6 @@ TOLD_EVERY = 2.0
 
 class Failed(RuntimeError):
     """It could not be measured; the text says why."""
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def padded_modules(folder: Path, names: Sequence[str]) -> None:

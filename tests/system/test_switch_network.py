@@ -20,6 +20,7 @@ from mininet.node import RemoteController
 
 from controller.switch_link import Mirror, MirrorStatus, Steering
 from mininet_topos import openvswitch
+from mininet_topos.ports import free_port
 from mininet_topos.processes import Process, Processes, wait_until
 from mininet_topos.two_site import TwoSite
 from tests.waiting import PATIENCE
@@ -34,11 +35,6 @@ COOKIE = "0x4c34350000000000"
 MIDDLEBOX_PORT, DNS_PORT = 4, 1
 
 DNS_MIRROR = Mirror(id="tag", transport="udp", server="10.10.0.3", port=53, middlebox="10.10.0.6")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Network:

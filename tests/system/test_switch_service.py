@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mininet_topos import openvswitch
+from mininet_topos.ports import free_port
 from mininet_topos.processes import Process, Processes, wait_until
 from tests.waiting import PATIENCE
 
@@ -24,11 +25,6 @@ SCRIPTS = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent.parent
 SYSTEM_MN = "/usr/bin/mn"
 ALL_PINGS = "Results: 0% dropped (30/30 received)"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Nco:
@@ -43,7 +39,7 @@ class Nco:
         )  # fmt: skip
         config = self.state / "nco.toml"
         text = config.read_text(encoding="utf-8")
-        listen = f'listen = "127.0.0.1:{free_port()}"'
+        listen = 'listen = "127.0.0.1:0"'
         config.write_text(re.sub(r"(?m)^listen = .*$", listen, text), encoding="utf-8")
 
     def start_ryu(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import stat
 import threading
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from host_agent.enrol import EnrolmentError, enrol
+from mininet_topos.ports import free_port
 from tests.unit.nco_kit import Agent, Service, credentials, eventually, make_state, running
 from tests.unit.test_trust_service import (
     Host,
@@ -32,10 +32,8 @@ from wire.identity import Credentials
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     state = make_state(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     text = state.config.read_text().replace(
-        'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{port}"'
+        'listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{free_port()}"'
     )
     state.config.write_text(f'{text}enrol = "127.0.0.1:0"\nrest = "127.0.0.1:0"\n')
     with running(state) as service:

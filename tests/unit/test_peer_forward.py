@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from mininet_topos.ports import free_port
 from tests.peer_kit import LONGEST, Peer, Relay, World, payload, tag, until, xor
 from tests.peer_wire import kinds, read_wire, restore
 from tests.stream_frames import data, frame, mark
@@ -198,8 +199,7 @@ def test_a_reset_is_carried_through(world: World) -> None:
 
 
 def test_nobody_listens_behind_it(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     far = forwarder(world, port, "far", *tag())
     client = world.client(far.port)
     with pytest.raises(ConnectionResetError):

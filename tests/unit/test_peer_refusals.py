@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
+from mininet_topos.ports import free_port
 from tests.peer_kit import World, tag
 
 
@@ -97,8 +97,7 @@ def test_help_teaches_by_examples(world: World) -> None:
 
 
 def test_nobody_listens(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     peer = world.start("connect", *tag(), "127.0.0.1", port, stdin=b"")
     assert peer.status() == 1
     assert f"cannot connect to 127.0.0.1 port {port}: Connection refused" in peer.log
