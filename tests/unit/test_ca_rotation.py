@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from controller.certificates import new_authority, pem
 from controller.config import ConfigError, NcoConfig, StateFolder
 from controller.database import Database
 from controller.enrol import Enrolment
+from controller.errors import Unavailable
 from controller.holders import Held
 from controller.identities import Identities, Validity
 from tests.unit.test_trust_credentials import CONFIG, NOW
@@ -494,6 +496,47 @@ def test_somebody_is_warned_half_a_year_before_it_expires(
     monkeypatch.setattr(ca_rotation, "WARN_BEFORE", timedelta(days=180))
     asyncio.run(nco.rotation.look())
     assert told[1:] == [{}]
+
+
+def test_no_clock_that_jumps_lets_a_host_be_forgotten(nco: Nco) -> None:
+    enrolled(nco, "h1")
+    nco.identities._clock = (NOW + timedelta(days=300)).timestamp
+    asyncio.run(nco.rotation.begin())
+    asyncio.run(nco.rotation.look())
+    (missing,) = nco.rotation.missing()
+    assert "has expired" in missing.reason
+    asyncio.run(nco.identities.revoke("h1"))
+    for _ in range(2):
+        asyncio.run(nco.rotation.look())
+    assert nco.now.rotation is None
+
+
+def test_a_disk_that_is_full_changes_nothing_and_it_goes_on_by_itself(
+    nco: Nco, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [enrolled(nco, "h1")]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(credential_files, "write", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            asyncio.run(nco.rotation.begin())
+    assert nco.now.rotation is None
+    asyncio.run(nco.rotation.begin())
+    play(nco, hosts, "nothing")
+    before = nco.now
+    with monkeypatch.context() as patch:
+        patch.setattr(credential_files, "write", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            asyncio.run(nco.rotation.look())
+    assert nco.now is before
+    assert not nco.identities.is_switching
+    for _ in range(2):
+        play(nco, hosts, "nothing")
+    assert nco.now.rotation is None
+    assert hosts[0].issuer == nco.now.signing.id
 
 
 def test_a_host_is_asked_again_only_after_a_while(
