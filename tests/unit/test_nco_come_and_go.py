@@ -48,6 +48,8 @@ class Understood:
         """By client, server and identifier, when that customization was sent last."""
         self._stopping: dict[str, float] = {}
         """By customization that is still sent and not to be, since when that is so."""
+        self._out: dict[tuple[str, str], float] = {}
+        """By intent and host, since when it is left out."""
         self._given_up: set[str] = set()
 
     def check(self) -> None:
@@ -70,6 +72,9 @@ class Understood:
 
     def _look_who_is_given_up(self) -> None:
         """Take note of what was to stop long ago, on a host that is left out."""
+        now = self._world.now
+        out = {(s.name, host) for s in self._world.cib.intents() for host in s.left_out}
+        self._out = {one: self._out.get(one, now) for one in out}
         for name in NAMES:
             known = self._world.cib.host(name)
             wanted = {c.id for c in known.customizations if c.send} if known else set()
@@ -77,9 +82,9 @@ class Understood:
                 if not one.send or one.id in wanted:
                     self._stopping.pop(one.id, None)
                     continue
-                since = self._stopping.setdefault(one.id, self._world.now)
-                state = self._world.cib.intent(one.intent)
-                if state and name in state.left_out and self._world.now >= since + CUT_OFF_AFTER:
+                since = self._stopping.setdefault(one.id, now)
+                out_since = self._out.get((one.intent, name))
+                if out_since is not None and now >= min(since, out_since) + CUT_OFF_AFTER:
                     self._given_up.add(one.id)
 
 
