@@ -42,7 +42,7 @@ def test_a_connection_that_has_ended_takes_no_memory(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, "it is still there"
             await asyncio.sleep(0.02)
 
-    gc.disable()  # which the service has done seldom: all its objects are many
+    gc.disable()  # the service looks seldom, as its objects are many
     try:
         in_world(tmp_path, test)
     finally:
