@@ -16,6 +16,8 @@ from controller.config import StateFolder
 from tests import postgres
 from tests.unit.databases import needs_postgresql
 from tests.unit.nco_kit import (
+    ADDRESSES,
+    Agent,
     Network,
     Service,
     eventually,
@@ -137,3 +139,35 @@ def test_postgresql_by_one_setting(tmp_path: Path, postgresql: postgres.Server) 
         postgresql.start()
         eventually(lambda: call(service, "DELETE", "/intents/tag").status_code == 202, "again")
         eventually(lambda: service.get("/intents") == [], "gone")
+
+
+def test_a_server_that_moves_is_followed(own: Network) -> None:
+    service, agents = own.service, own.agents
+    call(service, "PUT", "/intents/tag", intent()).raise_for_status()
+    active(service, "idle")
+    agents["dns"].stop()
+    with Agent(service, "dns", "10.10.0.33"):
+
+        def followed() -> bool:
+            there = [str(c.match.remote) for c in agents["h1"].applied.values() if c.send]
+            return there == ["10.10.0.33/32"]
+
+        eventually(followed, "h1 sends where dns is now")
+
+
+def test_a_server_that_is_not_where_the_intent_says_is_an_alert(own: Network) -> None:
+    service, agents = own.service, own.agents
+    there = intent(server=[{"host": "dns", "address": ADDRESSES["dns"]}])
+    call(service, "PUT", "/intents/tag", there).raise_for_status()
+    active(service, "idle")
+    agents["dns"].stop()
+    with Agent(service, "dns", "10.10.0.33"):
+        why = eventually(lambda: service.get("/intents/tag")["unfollowed"], "it says why not")
+        assert "host dns does not have address 10.10.0.3" in why
+
+        def alerts() -> list[str]:
+            return [alert["kind"] for alert in service.get("/alerts")]
+
+        eventually(lambda: "unfollowed" in alerts(), "an alert")
+        call(service, "DELETE", "/intents/tag").raise_for_status()
+        eventually(lambda: "unfollowed" not in alerts(), "it is cleared")
