@@ -11,6 +11,7 @@ import typer
 from controller import cli_print
 from controller.api_ca import CaChange, CaHostView, CaView
 from controller.cli_client import CommandError, connected
+from controller.cli_options import Json, State
 from controller.config import find_state
 
 REPLACE_SECONDS = 60.0
@@ -24,11 +25,6 @@ NEXT = {
     "spread": "as soon as all hosts trust it, it issues",
     "retire": "as soon as no host has a certificate of the other one, that one goes",
 }
-
-State = Annotated[
-    Path | None, typer.Option("--state", help="State folder.", metavar="DIR", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print what the service answers, as JSON.")]
 
 app = typer.Typer(no_args_is_help=True, help="The certification authority (CA) of this NCO.")
 

@@ -306,7 +306,7 @@ def test_the_help_of_each_command_has_an_example_and_a_word_on_each_option() -> 
     [
         *("nco status", "nco show", "nco plan", "nco watch", "nco events", "nco history"),
         *("nco flows", "nco counters", "nco alerts", "nco audit", "nco challenge"),
-        *("nco host list", "nco module list", "nco token list", "nco policy show"),
+        *("nco host list", "nco module list", "nco token list", "nco policy show", "nco ca show"),
         *("dca tap status", "dca tap flows"),
     ],
 )
