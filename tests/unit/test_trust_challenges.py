@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,21 @@ def test_an_intent_says_how_often(network: Network) -> None:
     apply(network, security={"challenge_every": "1s"})
     network.agents["h1"].evidence = None
     gone(network)
+
+
+def test_what_fails_while_the_database_is_locked_is_revoked_after_that(network: Network) -> None:
+    service, h1 = network.service, network.agents["h1"]
+    with service.client() as client:
+        client.delete("/intents/tag").raise_for_status()
+        eventually(lambda: service.get("/intents") == [], "gone")
+    apply(network, security={"challenge_every": 1})
+    with closing(sqlite3.connect(service.state.database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        h1.evidence = b"something else."
+        eventually(lambda: "is taken back" in service.log.read_text(), "a commit has failed")
+        h1.evidence = b"sendtag.recvtag."  # nobody would find it now
+        assert h1.applied
+    for agent in network.agents.values():
+        eventually(lambda a=agent: not a.applied, f"{agent.name} has lost it")
+    history = service.get("/intents/tag")["history"]
+    assert any("challenge failed" in event["text"] for event in history)
