@@ -115,11 +115,6 @@ def checked_name(name: str) -> str:
         ) from error
 
 
-def load_authority(state: StateFolder, config: NcoConfig) -> Authority:
-    """Return the authority that issues certificates; raises ConfigError."""
-    return authorities.load(state, config).signing
-
-
 def load_identity(state: StateFolder, name: str) -> Identity:
     """Return what a host gets besides its key and certificate; raises ConfigError."""
     try:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from controller import ca
+from controller import authorities, ca
 from controller.certificates import CLIENT, SERVER, pem, requested_key
 from controller.config import NcoConfig, StateFolder
 from host_agent.channel import Address
@@ -53,7 +53,7 @@ class Network:
 
     def date(self, made: datetime) -> None:
         """Give the NCO a certificate that was made at this time, for a day."""
-        authority = ca.load_authority(self._state, self._state.load_config())
+        authority = authorities.load(self._state, self._state.load_config()).signing
         key = credential_files.new_key()
         certificate = authority.issue(
             key.public_key(), NCO_NAME, SERVER, lifetime=timedelta(days=1), now=made
@@ -67,7 +67,7 @@ class Network:
 
     def certificate(self, request: bytes) -> bytes:
         """Return a certificate of host h1 for the key in a request."""
-        authority = ca.load_authority(self._state, self._state.load_config())
+        authority = authorities.load(self._state, self._state.load_config()).signing
         key, day = requested_key(request), timedelta(days=1)
         return pem(authority.issue(key, "h1", CLIENT, lifetime=day, now=datetime.now(UTC)))
 

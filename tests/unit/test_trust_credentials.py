@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import ca
+from controller import authorities, ca
 from controller.certificates import CLIENT, RequestError, new_authority, pem, requested_key
 from controller.config import ConfigError, NcoConfig, StateFolder
 from host_agent.renewal import EARLIEST, LATEST, Life, install, life
@@ -175,19 +175,19 @@ def test_the_ca_key_can_be_encrypted(tmp_path: Path) -> None:
     ca.issue_host(state, "h1", tmp_path / "h1").client_context()
     config = state.load_config()
     with pytest.raises(ConfigError, match="ca_passphrase_file"):
-        ca.load_authority(state, config.model_copy(update={"ca_passphrase_file": None}))
+        authorities.load(state, config.model_copy(update={"ca_passphrase_file": None}))
     passphrase.write_text("wrong")
     with pytest.raises(ConfigError):
-        ca.load_authority(state, config)
+        authorities.load(state, config)
     passphrase.write_text("\n")
     with pytest.raises(ConfigError, match="is empty"):
-        ca.load_authority(state, config)
+        authorities.load(state, config)
 
 
 def test_the_service_renews_its_own_certificate_when_two_thirds_are_over(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     ca.initialise(state, CONFIG)
-    authority = ca.load_authority(state, CONFIG)
+    authority = authorities.load(state, CONFIG).signing
     lifetime = timedelta(seconds=CONFIG.certificate_lifetime)
     before = state.credentials.certificate.read_bytes()
     now = datetime.now(UTC)
@@ -205,7 +205,7 @@ def test_the_service_renews_its_own_certificate_when_two_thirds_are_over(tmp_pat
 def test_a_certificate_of_a_wrong_time_is_replaced_by_one_for_both(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state")
     ca.initialise(state, CONFIG)
-    authority = ca.load_authority(state, CONFIG)
+    authority = authorities.load(state, CONFIG).signing
     lifetime = timedelta(seconds=CONFIG.certificate_lifetime)
 
     def renewed(at: datetime) -> x509.Certificate:
