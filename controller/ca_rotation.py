@@ -121,7 +121,10 @@ class CaRotation:
                     "`nco ca rotate --abort` turns it back"
                 )
             await self._note_hosts_added()
-            new = await asyncio.to_thread(authorities.make, self._config, datetime.now(UTC))
+            try:
+                new = await asyncio.to_thread(authorities.make, self._config, datetime.now(UTC))
+            except ConfigError as error:
+                raise Unavailable(f"no new CA can be made: {error}") from error
             await self._change(self.authorities.begun(new), f"{new.name} is made known to hosts")
 
     async def finish(self) -> list[Missing]:
@@ -158,12 +161,15 @@ class CaRotation:
     # -- what it does by itself
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled; a fault in here ends nothing else."""
         while True:
             try:
                 await self.look()
             except Refusal as error:
                 log.error("the CA is not replaced yet: %s", error)
+                await asyncio.sleep(5 * LOOK_SECONDS)
+            except Exception:
+                log.exception("the CA: this look failed")
                 await asyncio.sleep(5 * LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -445,6 +445,18 @@ def test_both_keys_are_encrypted_where_one_is(tmp_path: Path) -> None:
     assert authorities.load(state, state.load_config()).signing.id == over.signing.id
 
 
+def test_without_the_passphrase_no_new_ca_is_made(tmp_path: Path) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse\n")
+    state = made(tmp_path, CONFIG.model_copy(update={"ca_passphrase_file": passphrase}))
+    with contextlib.closing(Nco(state)) as nco:
+        passphrase.unlink()
+        with pytest.raises(Unavailable, match="no new CA can be made"):
+            asyncio.run(nco.rotation.begin())
+        assert nco.now.rotation is None
+    assert not state.ca_rotation.exists()
+
+
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"phase": "spread"}'])
 def test_a_damaged_file_is_named_and_not_shown(tmp_path: Path, text: str) -> None:
     state = made(tmp_path)
