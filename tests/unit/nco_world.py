@@ -15,6 +15,7 @@ from controller.cib import Cib, read_all
 from controller.database import Database
 from controller.history import History
 from controller.intent import Intent
+from controller.model import IntentState
 from controller.modules import ModuleLibrary
 from controller.orchestrator import Orchestrator
 from controller.phases import Phase
@@ -82,6 +83,13 @@ class Host:
 def each(what: str, arguments: Iterable[str]) -> list[tuple[str, str]]:
     """Return what can happen to each of these."""
     return [(what, argument) for argument in arguments]
+
+
+def the(world: World, name: str = "one") -> IntentState:
+    """Return an intent that is there."""
+    state = world.cib.intent(name)
+    assert state is not None
+    return state
 
 
 class Checked(Protocol):

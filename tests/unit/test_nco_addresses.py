@@ -10,13 +10,12 @@ import pytest
 
 from controller.api import IntentView
 from controller.intent import Intent
-from controller.model import IntentState
 from controller.monitor_network import NetworkView
 from controller.phases import Phase
 from controller.switch_server import SwitchServer
 from controller.views import Views
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import HOSTS, LINGER, World
+from tests.unit.nco_world import HOSTS, LINGER, World, the
 from tests.unit.test_nco_membership import sends_to
 
 NAMED = intent("one", client=[{"host": "h1"}, {"host": "h2"}])
@@ -38,12 +37,6 @@ def apply(world: World, **changes: object) -> None:
     world.nco.apply(Intent.model_validate({**NAMED, **changes}))
     world.run_down()
     assert world.phase("one") == Phase.ACTIVE
-
-
-def the(world: World) -> IntentState:
-    state = world.cib.intent("one")
-    assert state is not None
-    return state
 
 
 def moves(world: World, name: str, *addresses: str) -> None:

@@ -9,11 +9,10 @@ import pytest
 
 from controller.errors import Conflict
 from controller.intent import Intent
-from controller.model import IntentState
 from controller.phases import Phase
 from controller.rotation import CUT_OFF_AFTER
 from tests.unit.nco_kit import intent
-from tests.unit.nco_world import LINGER, World
+from tests.unit.nco_world import LINGER, World, the
 from tests.unit.test_nco_membership import BY_LABEL, SERVERS, Understood, labelled, sends_to
 
 EVERYBODY = {"h1": "role=client", "h2": "role=client", "dns": "role=server", "dns2": "role=server"}
@@ -24,12 +23,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = labelled(tmp_path, EVERYBODY)
     yield world
     world.close()
-
-
-def the(world: World) -> IntentState:
-    state = world.cib.intent("one")
-    assert state is not None
-    return state
 
 
 def away(world: World, name: str) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from controller.errors import Conflict, NotFound
 from controller.intent import Intent
-from controller.model import IntentState
 from controller.phases import Phase
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import LINGER, Host, World
+from tests.unit.nco_world import LINGER, Host, World, the
 
 BY_LABEL = intent(
     "one", client=[{"label": "role=client"}], server=[{"label": "role=server"}], port=53
@@ -69,12 +68,6 @@ def bare_world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     world.close()
-
-
-def the(world: World) -> IntentState:
-    state = world.cib.intent("one")
-    assert state is not None
-    return state
 
 
 def sends_to(world: World, client: str) -> set[str]:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from controller.errors import Conflict, Refusal
 from controller.intent import Intent
-from controller.model import Deployment, IntentState
+from controller.model import Deployment
 from controller.phases import Phase
 from controller.rotation import CUT_OFF_AFTER, next_module, rotating
 from tests.unit.nco_kit import intent, make_module
-from tests.unit.nco_world import HOSTS, LINGER, World, each
+from tests.unit.nco_world import HOSTS, LINGER, World, each, the
 
 MODULES = ("idle", "other", "third")
 TWO_CLIENTS = intent("one", client=[{"host": "h1"}, {"host": "h2"}])
@@ -122,12 +122,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = rotated_world(tmp_path)
     yield world
     world.close()
-
-
-def the(world: World, name: str = "one") -> IntentState:
-    state = world.cib.intent(name)
-    assert state is not None
-    return state
 
 
 def successor(world: World) -> Deployment:
