@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-PIECE = 4 * 1024
+PIECE = 10 * 1024
 """Bytes that are encrypted at a time; a connection keeps a buffer of a third more than that."""
 
-TURN = 15 * PIECE
+TURN = 6 * PIECE
 """Bytes that are written in one turn, and sent together."""
 
 AT_A_TIME = 64
