@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from typing import Any, Literal
 
 from cryptography import x509
@@ -138,7 +139,7 @@ class Identities:
 
     async def seen(self, certificate: PeerCertificate) -> None:
         """Take note of a certificate that was accepted; one issued offline is new to the CIB."""
-        if self._certificate(certificate) is not None:
+        if self._certificate(certificate) is not None or self.refusal(certificate) is not None:
             return
         row = _row(
             certificate.name,
@@ -311,14 +312,28 @@ def revoke_all(session: Session, host: str, at: float) -> None:
 
 
 def _insert_new(rows: list[dict[str, Any]], session: Session) -> None:
-    """Store certificates, but those that are there already."""
+    """Store certificates, but those that are there already.
+
+    Their hosts may have been revoked since they were let in: only what is committed tells.
+    """
     for begin in range(0, len(rows), CHUNK):
         chunk = {row["serial"]: row for row in rows[begin : begin + CHUNK]}
         known = select(CertificateRow.serial).where(CertificateRow.serial.in_(chunk))
         for serial in session.scalars(known):
             del chunk[serial]
         if chunk:
-            session.execute(insert(CertificateRow), list(chunk.values()))
+            session.execute(insert(CertificateRow), _as_revoked(list(chunk.values()), session))
+
+
+def _as_revoked(rows: list[dict[str, Any]], session: Session) -> list[dict[str, Any]]:
+    """Return certificates, each as revoked as its host is that was revoked after it was issued."""
+    hosts = {row["host"] for row in rows}
+    query = select(RevocationRow).where(RevocationRow.host.in_(hosts))
+    at = {one.host: one.at for one in session.scalars(query)}
+    return [
+        {**row, "revoked": at[row["host"]]} if row["issued"] <= at.get(row["host"], -inf) else row
+        for row in rows
+    ]
 
 
 def issued(row: CertificateRow, source: str = "") -> Entry:

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from unittest.mock import Mock
 
+import pytest
+
 from controller.database import Database
-from controller.identities import Identities, Validity
+from controller.identities import Identities, Validity, revoke_all
 from tests.unit.nco_kit import opened
 from wire.identity import PeerCertificate
 
@@ -33,6 +35,48 @@ def test_certificates_that_come_together_are_stored_together_and_once(tmp_path: 
         await unaware.seen(seen[0])  # as after a commit of which nobody heard
         again = await loaded(database)
         assert all(again.expires(one.name) == now + DAY for one in seen)
+
+    with opened(tmp_path / "nco.db") as (_, database):
+        asyncio.run(look(database))
+
+
+@pytest.mark.parametrize("how", ["revoked", "enrolled anew"])
+def test_a_certificate_that_is_first_seen_while_its_host_is_revoked_is_revoked_too(
+    tmp_path: Path, how: str
+) -> None:
+    now = time.time()
+    before = PeerCertificate("h1", 1, now - 60, now + DAY)
+    after = PeerCertificate("h1", 2, now + 60, now + DAY)
+
+    async def look(database: Database) -> None:
+        identities = await loaded(database)
+        revoking = (
+            identities.revoke("h1", unseen=True)
+            if how == "revoked"
+            else database.submit(lambda session: revoke_all(session, "h1", now))
+        )
+        await asyncio.gather(
+            asyncio.ensure_future(revoking), identities.seen(before), identities.seen(after)
+        )
+        again = await loaded(database)  # as by a service that was restarted
+        assert "was revoked" in (again.refusal(before) or "")
+        assert again.refusal(after) is None
+
+    with opened(tmp_path / "nco.db") as (_, database):
+        asyncio.run(look(database))
+
+
+def test_what_is_refused_is_not_taken_note_of(tmp_path: Path) -> None:
+    """It may have been let in, and its host revoked before it came to this."""
+    now = time.time()
+    certificate = PeerCertificate("h1", 1, now - 60, now + DAY)
+
+    async def look(database: Database) -> None:
+        identities = await loaded(database)
+        await identities.revoke("h1", unseen=True)
+        await identities.seen(certificate)
+        assert "was revoked" in (identities.refusal(certificate) or "")
+        assert list(identities.hosts()) == []
 
     with opened(tmp_path / "nco.db") as (_, database):
         asyncio.run(look(database))
