@@ -13,6 +13,9 @@ class CaChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     step: Literal["begin", "finish", "abort"] = "begin"
+    phase: Literal["spread", "retire"] | None = None
+    """With `goes_back`: `finish` and `abort` are done there, and refused elsewhere."""
+    goes_back: bool = False
 
 
 class CaHostView(BaseModel):

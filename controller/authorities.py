@@ -45,6 +45,14 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
+class Stage:
+    """How far a replacement is, and whether it goes back from there."""
+
+    phase: Phase
+    goes_back: bool
+
+
+@dataclass(frozen=True)
 class Rotation:
     """A replacement that is under way."""
 
@@ -54,6 +62,11 @@ class Rotation:
     has_issued: bool
     """Whether the other one has ever issued certificates."""
     goes_back: bool = False
+
+    @property
+    def stage(self) -> Stage:
+        """Return how far it is."""
+        return Stage(self.phase, self.goes_back)
 
 
 @dataclass(frozen=True)

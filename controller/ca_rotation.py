@@ -18,7 +18,7 @@ from typing import Protocol
 
 from controller import authorities, ca
 from controller.audit import AuditLog, Entry
-from controller.authorities import Authorities, Phase, Rotation
+from controller.authorities import Authorities, Phase, Rotation, Stage
 from controller.config import ConfigError, NcoConfig, StateFolder
 from controller.errors import Conflict, Refusal, Unavailable
 from controller.identities import Identities
@@ -127,15 +127,21 @@ class CaRotation:
                 raise Unavailable(f"no new CA can be made: {error}") from error
             await self._change(self.authorities.begun(new), f"{new.name} is made known to hosts")
 
-    async def finish(self) -> list[Missing]:
-        """Take the next step now; return the hosts that lose their way back. Raises Refusal."""
-        async with self._changing:
-            return await self._step(self._under_way(), forced=True)
+    async def finish(self, seen: Stage | None) -> list[Missing]:
+        """Take the next step now; return the hosts that lose their way back.
 
-    async def abort(self) -> None:
-        """Turn back, or, where it goes back already, forward again; raises Refusal."""
+        Raises Refusal, also where it is not as who asks has `seen` it.
+        """
         async with self._changing:
-            rotation = self._under_way()
+            return await self._step(self._under_way(seen), forced=True)
+
+    async def abort(self, seen: Stage | None) -> None:
+        """Turn back, or, where it goes back already, forward again.
+
+        Raises Refusal, also where it is not as who asks has `seen` it.
+        """
+        async with self._changing:
+            rotation = self._under_way(seen)
             turned = self.authorities.turned(rotation)
             what = "the replacement turns" if turned.rotation else f"{rotation.other.name} goes"
             await self._change(turned, f"{what}, as it was asked for")
@@ -243,10 +249,16 @@ class CaRotation:
             reason += "; nor anything else: it never connected, or its agent is of an older version"
         return reason
 
-    def _under_way(self) -> Rotation:
+    def _under_way(self, seen: Stage | None) -> Rotation:
         rotation = self.authorities.rotation
         if rotation is None:
             raise Conflict("the CA is not being replaced: `nco ca rotate` begins it")
+        if rotation.stage != seen:  # it went on by itself, or is asked for twice
+            way = ", going back" if rotation.goes_back else ""
+            raise Conflict(
+                f"nothing was done: the replacement is in phase {rotation.phase.value}{way}, and "
+                "this was not asked for there; look at `nco ca show`, then ask again"
+            )
         return rotation
 
     async def _step(self, rotation: Rotation, *, forced: bool) -> list[Missing]:

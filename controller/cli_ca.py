@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
+import httpx
 import typer
 
 from controller import cli_print
 from controller.api_ca import CaChange, CaHostView, CaView
-from controller.cli_client import CommandError, connected
+from controller.cli_client import CommandError, NcoClient, Unreachable, connected
 from controller.cli_options import Json, State
 from controller.config import find_state
 
@@ -85,7 +86,9 @@ def rotate(
         "finish" if finish else "abort" if abort else "begin"
     )
     with connected(find_state(state), REPLACE_SECONDS) as nco:
-        answer = nco.call("POST", "/ca", CaView, CaChange(step=step))
+        now = nco.call("GET", "/ca", CaView)
+        change = CaChange(step=step, phase=now.phase, goes_back=now.goes_back)
+        answer = _asked(nco, change)
     if json:
         cli_print.print_json(answer)
         return
@@ -94,6 +97,18 @@ def rotate(
         cli_print.line("they are connected and renew their certificates by themselves now:")
         _hosts(answer.left_behind)
     _print(answer)
+
+
+def _asked(nco: NcoClient, change: CaChange) -> CaView:
+    try:
+        return nco.call("POST", "/ca", CaView, change)
+    except Unreachable as error:
+        if not isinstance(error.__cause__, httpx.TransportError):
+            raise  # it was answered
+        raise CommandError(
+            f"{error}. It may have been done all the same: look at `nco ca show` before you ask "
+            "again, as that would be for the step after it"
+        ) from error
 
 
 def _print(ca: CaView) -> None:

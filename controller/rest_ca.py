@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from controller.api_ca import AuthorityView, CaChange, CaHostView, CaView
+from controller.authorities import Phase, Stage
 from controller.ca_rotation import CaRotation, Missing
 from controller.identities import Identities
 
@@ -20,12 +21,13 @@ def ca_routes(rotation: CaRotation, identities: Identities) -> APIRouter:
     @routes.post("/ca")
     async def change(asked: CaChange) -> CaView:
         left_behind: list[Missing] = []
+        seen = Stage(Phase(asked.phase), asked.goes_back) if asked.phase else None
         if asked.step == "begin":
             await rotation.begin()
         elif asked.step == "finish":
-            left_behind = await rotation.finish()
+            left_behind = await rotation.finish(seen)
         else:
-            await rotation.abort()
+            await rotation.abort(seen)
         view = _view(rotation, identities)
         return view.model_copy(update={"left_behind": _hosts(left_behind)})
 

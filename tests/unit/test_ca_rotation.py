@@ -25,7 +25,7 @@ from controller.certificates import new_authority, pem
 from controller.config import ConfigError, NcoConfig, StateFolder
 from controller.database import Database
 from controller.enrol import Enrolment
-from controller.errors import Unavailable
+from controller.errors import Conflict, Unavailable
 from controller.holders import Held
 from controller.identities import Identities, Validity
 from tests.unit.test_trust_credentials import CONFIG, NOW
@@ -159,6 +159,12 @@ def install(nco: Nco, host: Host, answer: Renewed) -> None:
     (host.issuer,) = (one.id for one in nco.now.trusted if one.has_issued(certificate))
 
 
+async def turned_back(nco: Nco) -> None:
+    """Do what an operator does who has looked."""
+    assert nco.now.rotation is not None
+    await nco.rotation.abort(nco.now.rotation.stage)
+
+
 def come(nco: Nco, host: Host) -> None:
     host.online = True
     nco.rotation.arrived(host.name, host)
@@ -236,7 +242,7 @@ class Rotations(RuleBasedStateMachine):
     @rule(sure=st.sampled_from([False, False, True]))
     def turn_back(self, sure: bool) -> None:
         if sure:
-            asyncio.run(self.nco.rotation.abort())
+            asyncio.run(turned_back(self.nco))
 
     @rule(
         at=st.integers(1, WRITES),
@@ -248,7 +254,9 @@ class Rotations(RuleBasedStateMachine):
         rotation = self.nco.rotation
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "look": rotation.look,
-            "ask": rotation.begin if self.nco.now.rotation is None else rotation.abort,
+            "ask": rotation.begin
+            if self.nco.now.rotation is None
+            else lambda: turned_back(self.nco),
         }
         with dying(self.patch, at, after=after), contextlib.suppress(KilledError):
             asyncio.run(jobs[what]())
@@ -354,7 +362,7 @@ def test_going_back_waits_for_a_host_that_may_have_a_certificate_of_the_new_ca(n
     play(nco, hosts, "nothing", "telling")
     new = nco.now.signing.id
     assert hosts[1].issuer == new != old
-    asyncio.run(nco.rotation.abort())
+    asyncio.run(turned_back(nco))
     asyncio.run(nco.rotation.look())
     assert nco.now.signing.id == old, "all trust it"
     asyncio.run(nco.rotation.look())
@@ -364,6 +372,29 @@ def test_going_back_waits_for_a_host_that_may_have_a_certificate_of_the_new_ca(n
     asyncio.run(nco.rotation.look())
     assert nco.now.ids == {old}
     assert hosts[1].issuer == old
+
+
+def test_a_step_is_not_taken_from_where_who_asks_did_not_see_it(nco: Nco) -> None:
+    """It went on by itself meanwhile, or the answer to the first time was lost."""
+    hosts = [enrolled(nco, "h0"), enrolled(nco, "h1")]
+    asyncio.run(nco.rotation.begin())
+    play(nco, hosts, "nothing", "nothing")
+    assert nco.now.rotation is not None
+    before = nco.now.rotation.stage
+    asyncio.run(nco.rotation.look())
+    retire = nco.now
+    assert retire.rotation is not None
+    assert retire.rotation.phase == Phase.RETIRE
+    for ask in (nco.rotation.finish, nco.rotation.abort):
+        for seen in (before, None):
+            with pytest.raises(Conflict, match="nco ca show"):
+                asyncio.run(ask(seen))
+        assert nco.now is retire
+    asyncio.run(nco.rotation.abort(retire.rotation.stage))
+    assert nco.now.rotation is not None
+    with pytest.raises(Conflict, match="going back"):
+        asyncio.run(nco.rotation.finish(before))
+    assert [one.host for one in asyncio.run(nco.rotation.finish(nco.now.rotation.stage))] == []
 
 
 def begun(state: StateFolder) -> Authorities:

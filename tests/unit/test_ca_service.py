@@ -67,7 +67,9 @@ def view(service: Service) -> dict[str, Any]:
 
 
 def step(service: Service, what: str) -> httpx.Response:
-    return call(service, "POST", "/ca", json={"step": what})
+    now = view(service)
+    asked = {"step": what, "phase": now["phase"], "goes_back": now["goes_back"]}
+    return call(service, "POST", "/ca", json=asked)
 
 
 def phase(service: Service) -> str | None:
