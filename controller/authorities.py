@@ -189,10 +189,21 @@ def follow(state: StateFolder, authorities: Authorities) -> None:
             credential_files.write(path, content, mode)
 
 
-def make(config: NcoConfig, now: datetime) -> Authority:
-    """Return a new authority, its key sealed as the settings say; raises ConfigError."""
+def make(config: NcoConfig, now: datetime, beside: Authority | None = None) -> Authority:
+    """Return a new authority, its key sealed as the settings say.
+
+    Raises ConfigError, also where they do not open the key of the one `beside` it: whoever loads
+    both has one passphrase.
+    """
+    passphrase = read_passphrase(config)
+    if beside is not None and not _opens(passphrase, beside.sealed):
+        raise ConfigError(
+            f"`ca_passphrase_file` ({config.ca_passphrase_file}) is not what opened ca.key when "
+            "the service began: put the former passphrase, or setting, back; or, where ca.key is "
+            "encrypted with this one by now, restart the service"
+        )
     authority = new_authority(now)
-    return replace(authority, sealed=_seal(authority.key, encryption(config)))
+    return replace(authority, sealed=_seal(authority.key, _encryption(passphrase)))
 
 
 def read_passphrase(config: NcoConfig) -> bytes | None:
@@ -209,9 +220,15 @@ def read_passphrase(config: NcoConfig) -> bytes | None:
     return passphrase
 
 
-def encryption(config: NcoConfig) -> KeySerializationEncryption:
-    """Return how the authorities' keys are kept; raises ConfigError."""
-    passphrase = read_passphrase(config)
+def _opens(passphrase: bytes | None, sealed: bytes) -> bool:
+    try:
+        load_pem_private_key(sealed, passphrase)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
     return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
 
 

@@ -122,7 +122,9 @@ class CaRotation:
                 )
             await self._note_hosts_added()
             try:
-                new = await asyncio.to_thread(authorities.make, self._config, datetime.now(UTC))
+                new = await asyncio.to_thread(
+                    authorities.make, self._config, datetime.now(UTC), self.authorities.signing
+                )
             except ConfigError as error:
                 raise Unavailable(f"no new CA can be made: {error}") from error
             await self._change(self.authorities.begun(new), f"{new.name} is made known to hosts")

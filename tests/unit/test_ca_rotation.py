@@ -488,6 +488,24 @@ def test_without_the_passphrase_no_new_ca_is_made(tmp_path: Path) -> None:
     assert not state.ca_rotation.exists()
 
 
+@pytest.mark.parametrize("sealed", ["with another one", "with none"])
+def test_no_new_ca_is_made_that_a_restart_could_not_open_beside_the_present_one(
+    tmp_path: Path, sealed: str
+) -> None:
+    """The passphrase was changed, or is new, since the service began."""
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse\n")
+    config = CONFIG.model_copy(update={"ca_passphrase_file": passphrase})
+    state = made(tmp_path, config if sealed == "with another one" else CONFIG)
+    with contextlib.closing(Nco(state)) as nco:
+        nco.rotation._config = config
+        passphrase.write_text("battery staple\n")
+        with pytest.raises(Unavailable, match="put the former passphrase"):
+            asyncio.run(nco.rotation.begin())
+        assert nco.now.rotation is None
+    assert not state.ca_rotation.exists()
+
+
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"phase": "spread"}'])
 def test_a_damaged_file_is_named_and_not_shown(tmp_path: Path, text: str) -> None:
     state = made(tmp_path)
