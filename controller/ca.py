@@ -7,8 +7,10 @@ could read them. `ca.key` can be encrypted besides, with a passphrase that is in
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass, replace
+import stat
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +35,8 @@ from wire.messages import HostName
 
 OFFLINE_LIFETIME = timedelta(days=7)
 """Of certificates that `nco host add` writes: within it, the host connects and renews by itself."""
+
+PUBLIC_FOLDER = 0o755
 
 CONFIG_TEXT = """\
 # Settings of the NCO; see controller/config.py for all of them. Unknown keys are refused.
@@ -63,7 +67,7 @@ def initialise(state: StateFolder, config: NcoConfig) -> None:
     _write_new(state.signer_key, _private_pem(signer))
     lifetime = timedelta(seconds=config.certificate_lifetime)
     own = Identity(NCO_NAME, pem(authority.certificate), _public_pem(signer), SERVER)
-    _write_credentials(state.credentials, authority, own, lifetime)
+    _write_credentials(state.credentials, own, _make_credentials(authority, own, lifetime))
     # Last: a folder with settings is a whole one.
     text = CONFIG_TEXT.format(control=config.control, listen=config.listen)
     if config.ca_passphrase_file is not None:
@@ -86,23 +90,37 @@ def issue_host(
         raise ConfigError(f"{credentials.key} exists: remove it to issue new credentials there")
     found = authorities.load(state, state.load_config())
     identity = replace(load_identity(state, name), ca=found.bundle)
-    certificate = _write_credentials(credentials, found.signing, identity, lifetime)
-    state.hosts_added.mkdir(exist_ok=True)  # no secrets: for the service, whoever runs it
-    credential_files.write(state.hosts_added / f"{name}.pem", certificate, 0o644)
+    made = _make_credentials(found.signing, identity, lifetime)
+    # First: a host of which the service does not know is not waited for when the CA is replaced.
+    _note_added(state, name, made.certificate)
+    _write_credentials(credentials, identity, made)
     return credentials
 
 
+def _note_added(state: StateFolder, name: str, certificate: bytes) -> None:
+    """Keep a certificate for the service, whoever runs it: there are no secrets in it."""
+    folder = state.hosts_added
+    folder.mkdir(exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) != PUBLIC_FOLDER:
+        folder.chmod(PUBLIC_FOLDER)
+    credential_files.write(folder / f"{name}.pem", certificate, 0o644)
+
+
 def hosts_added(state: StateFolder) -> list[PeerCertificate]:
-    """Return the last certificate of each host that `issue_host` has issued: it may be unknown."""
+    """Return the last certificate of each host that `issue_host` has issued: it may be unknown.
+
+    Raises OSError: what cannot be read may be that of a host that would be left behind.
+    """
+    try:
+        names = sorted(os.listdir(state.hosts_added))
+    except FileNotFoundError:
+        return []  # there are none yet
     found = []
-    for path in sorted(state.hosts_added.glob("*.pem")):
-        try:
-            certificate = PeerCertificate.read(path.read_bytes())
-        except (OSError, ValueError):
-            continue  # it is being written, or nobody's
-        if certificate is not None:
-            found.append(certificate)
-    return found
+    for name in names:
+        if name.endswith(".pem") and not name.startswith("."):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # it is gone, or nobody's
+                found.append(PeerCertificate.read((state.hosts_added / name).read_bytes()))
+    return [certificate for certificate in found if certificate is not None]
 
 
 def checked_name(name: str) -> str:
@@ -145,7 +163,7 @@ def renew_own(
         if early or due <= now or not authority.has_issued(certificate):
             identity = replace(load_identity(state, NCO_NAME), usage=SERVER)
             length = max(lifetime, certificate.not_valid_after_utc - now) if early else lifetime
-            _write_credentials(own, authority, identity, length, now)
+            _write_credentials(own, identity, _make_credentials(authority, identity, length, now))
             due = now + lifetime * 2 / 3
     except (FileNotFoundError, PermissionError, ValueError, IdentityError) as error:
         raise ConfigError(f"cannot renew the certificate in {own.folder}: {error}") from error
@@ -173,14 +191,17 @@ class Identity:
     usage: ObjectIdentifier = CLIENT
 
 
-def _write_credentials(
-    credentials: Credentials,
-    authority: Authority,
-    identity: Identity,
-    lifetime: timedelta,
-    now: datetime | None = None,
-) -> bytes:
-    """Write new credentials; return the certificate, PEM."""
+@dataclass(frozen=True)
+class _Made:
+    """What is new in credentials, PEM."""
+
+    key: bytes = field(repr=False)
+    certificate: bytes
+
+
+def _make_credentials(
+    authority: Authority, identity: Identity, lifetime: timedelta, now: datetime | None = None
+) -> _Made:
     key = credential_files.new_key()
     certificate = authority.issue(
         key.public_key(),
@@ -189,14 +210,17 @@ def _write_credentials(
         lifetime=lifetime,
         now=now or datetime.now(UTC),
     )
+    return _Made(credential_files.key_pem(key), pem(certificate))
+
+
+def _write_credentials(credentials: Credentials, identity: Identity, made: _Made) -> None:
     credential_files.replace(
         credentials,
-        key=credential_files.key_pem(key),
-        certificate=pem(certificate),
+        key=made.key,
+        certificate=made.certificate,
         ca=identity.ca,
         signer=identity.signer,
     )
-    return pem(certificate)
 
 
 def _private_pem(key: Ed25519PrivateKey) -> bytes:

@@ -311,6 +311,13 @@ class CaRotation:
 
     async def _note_hosts_added(self) -> None:
         """Count hosts in that got their credentials offline, and have not connected yet."""
-        for certificate in await asyncio.to_thread(ca.hosts_added, self._state):
+        try:
+            added = await asyncio.to_thread(ca.hosts_added, self._state)
+        except OSError as error:
+            raise Unavailable(
+                f"which hosts `nco host add` has added cannot be read ({error}): let the user of "
+                f"the service read {self._state.hosts_added} and what is in it"
+            ) from error
+        for certificate in added:
             if self._identities.refusal(certificate) is None:
                 await self._identities.seen(certificate)

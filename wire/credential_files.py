@@ -88,6 +88,7 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     beside.unlink(missing_ok=True)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)  # whatever the umask is: others may have to read it
         file.write(content)
         file.flush()
         os.fsync(descriptor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
+import stat
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -504,6 +506,62 @@ def test_no_new_ca_is_made_that_a_restart_could_not_open_beside_the_present_one(
             asyncio.run(nco.rotation.begin())
         assert nco.now.rotation is None
     assert not state.ca_rotation.exists()
+
+
+def test_whoever_adds_hosts_the_service_can_read_which(tmp_path: Path) -> None:
+    """Root may have added them, with a umask of its own, and the service be somebody else."""
+    state = made(tmp_path)
+    before = os.umask(0o077)
+    try:
+        ca.issue_host(state, "h1", tmp_path / "h1")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in (state.hosts_added, *added(state))]
+    assert modes == [0o755, 0o644]
+    state.hosts_added.chmod(0o700)
+    ca.issue_host(state, "h2", tmp_path / "h2")
+    assert stat.S_IMODE(state.hosts_added.stat().st_mode) == 0o755
+    assert [one.name for one in ca.hosts_added(state)] == ["h1", "h2"]
+
+
+def added(state: StateFolder) -> list[Path]:
+    return sorted(state.hosts_added.iterdir())
+
+
+@pytest.mark.parametrize("what", ["the folder", "a file"])
+def test_hosts_that_cannot_be_read_are_not_left_behind(
+    nco: Nco, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    ca.issue_host(nco.state, "h1", tmp_path / "h1")
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        if what == "the folder":
+            patch.setattr(os, "listdir", forbidden)
+            patch.setattr(os, "scandir", forbidden)
+        else:
+            patch.setattr(Path, "read_bytes", forbidden)
+        with pytest.raises(Unavailable, match=r"Permission denied.*hosts-added"):
+            asyncio.run(nco.rotation.begin())
+    assert nco.now.rotation is None
+    asyncio.run(nco.rotation.begin())
+    assert [one.host for one in nco.rotation.missing()] == ["h1"]
+
+
+def test_no_host_has_credentials_of_which_the_service_would_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = made(tmp_path)
+    with dying(monkeypatch, 1, after=False), pytest.raises(KilledError):
+        ca.issue_host(state, "h1", tmp_path / "h1")
+    assert not (tmp_path / "h1" / "key.pem").exists()
+    assert added(state) == []
+    with dying(monkeypatch, 1, after=True), pytest.raises(KilledError):
+        ca.issue_host(state, "h1", tmp_path / "h1")
+    assert [one.name for one in ca.hosts_added(state)] == ["h1"]
+    assert not (tmp_path / "h1").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"phase": "spread"}'])
