@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
+from math import inf
 from typing import Protocol
 
 from controller import authorities, ca
@@ -33,7 +35,10 @@ ASK_AT_ONCE = 100
 """Hosts that are asked to renew in one look: each makes us sign and commit."""
 
 ASK_AGAIN = 30.0
-"""Seconds after which a host is asked again."""
+"""Seconds after which a host is asked again; twice as many each time, as some can never comply."""
+
+SELDOM = 0.25
+"""Of a certificate's lifetime may go by until a host is asked again, at most."""
 
 ENROLMENT_WAITS = 150
 """Tenths of a second that who enrols may take, before a step is given up."""
@@ -61,6 +66,14 @@ class Missing:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """When a host was asked last, and for how long it is not asked again; seconds."""
+
+    at: float = -inf
+    wait: float = 0.0
+
+
 class CaRotation:
     """See the module's text; `run` it until cancelled. Called from one thread."""
 
@@ -86,8 +99,8 @@ class CaRotation:
         self._links: dict[str, Link] = {}
         self._lacking: set[str] = set()
         """Connected hosts that do not have what they should."""
-        self._asked: dict[str, float] = {}
-        """When hosts were asked to renew, by a clock that nobody sets."""
+        self._asked: dict[str, _Asked] = {}
+        """Of hosts since the last step, by a clock that nobody sets."""
         self._changing = asyncio.Lock()
         self._warned: dict[str, str] | None = None
         self._warn_at = 0.0
@@ -215,9 +228,12 @@ class CaRotation:
 
     def _ask(self, now: float) -> None:
         """Have connected hosts renew that do not have what they should."""
-        due = [h for h in self._lacking if now - self._asked.get(h, -ASK_AGAIN) >= ASK_AGAIN]
-        for host in due[:ASK_AT_ONCE]:
-            self._asked[host] = now
+        longest = max(ASK_AGAIN, SELDOM * self._config.certificate_lifetime)
+        asked = {host: self._asked.get(host, _Asked()) for host in self._lacking}
+        due = (host for host, last in asked.items() if now - last.at >= last.wait)
+        for host in nsmallest(ASK_AT_ONCE, due, key=lambda host: asked[host].at):
+            wait = min(max(ASK_AGAIN, 2 * asked[host].wait), longest)
+            self._asked[host] = _Asked(now, wait)
             self._identities.wanted.add(host)
             self._links[host].send(RenewNow())
 

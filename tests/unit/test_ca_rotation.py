@@ -672,6 +672,43 @@ def test_a_host_is_asked_again_only_after_a_while(
     assert "only just now" in (renewed(nco, host).error or "")
 
 
+def test_a_host_that_never_has_what_it_should_is_asked_ever_more_rarely(
+    nco: Nco, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says wrong things, or its disk is read-only; each time is a certificate and a commit."""
+    monkeypatch.setattr(ca_rotation, "ASK_AGAIN", 30.0)
+    host = enrolled(nco, "h1")
+    host.trusts = frozenset(["0" * 64])
+
+    def asked(hours: int) -> int:
+        before = len(host.asked)
+        for second in range(hours * 360):
+            nco.rotation._ask(start + second * 10.0)
+            come(nco, host)  # also not by coming again
+        return len(host.asked) - before
+
+    start = 1000.0
+    assert asked(24) < 16
+    start += 86400.0
+    assert asked(24) in range(3, 6), "it may have been mended"
+    asyncio.run(nco.rotation.begin())
+    start += 86400.0
+    assert asked(1) > 4, "that is something else"
+
+
+def test_hosts_that_were_not_asked_yet_come_first(
+    nco: Nco, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ca_rotation, "ASK_AT_ONCE", 2)
+    hosts = [enrolled(nco, f"h{number}") for number in range(5)]
+    asyncio.run(nco.rotation.begin())
+    for host in hosts:
+        come(nco, host)
+    for now in range(3):
+        nco.rotation._ask(float(now))
+    assert all(host.asked for host in hosts)
+
+
 def test_a_new_ca_does_not_pass_for_the_old_one(tmp_path: Path) -> None:
     state = made(tmp_path)
     spread = begun(state)
