@@ -1,7 +1,8 @@
 """X.509 as the NCO's certification authority makes it: pure, no files and no clock.
 
 A certificate of ours names one end in its common name and may be used on that side of TLS only. It
-is valid for a while before it was made (`CLOCK_SKEW`), for hosts whose clocks are behind.
+is valid for a while before it was made (`CLOCK_SKEW`), for hosts whose clocks are behind; that of
+an authority for much longer (`CA_SKEW`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from wire.identity import CLOCK_SKEW, authority_id
 
 CA_LIFETIME = timedelta(days=3650)
+CA_SKEW = timedelta(days=365)
+"""For which an authority is valid before it was made.
+
+Where the clock was ahead then, no host would believe it once the clock is right: unlike other
+certificates it is not replaced by itself.
+"""
+
 MAX_REQUEST = 8192
 """Bytes of a certificate signing request."""
 
@@ -87,7 +95,7 @@ def new_authority(now: datetime) -> Authority:
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = _common_name(f"L45 NCO CA {identifier.digest.hex()[:8]}")
     certificate = (
-        _builder(name, name, key.public_key(), now, CA_LIFETIME)
+        _builder(name, name, key.public_key(), now, CA_LIFETIME, skew=CA_SKEW)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(identifier, critical=False)
@@ -128,6 +136,8 @@ def _builder(
     key: ec.EllipticCurvePublicKey,
     now: datetime,
     lifetime: timedelta,
+    *,
+    skew: timedelta = CLOCK_SKEW,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -135,7 +145,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now.astimezone(UTC) - CLOCK_SKEW)
+        .not_valid_before(now.astimezone(UTC) - skew)
         .not_valid_after(now.astimezone(UTC) + lifetime)
     )
 

@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import authorities, ca
-from controller.certificates import CLIENT, RequestError, new_authority, pem, requested_key
+from controller.certificates import (
+    CA_LIFETIME,
+    CLIENT,
+    RequestError,
+    new_authority,
+    pem,
+    requested_key,
+)
 from controller.config import ConfigError, NcoConfig, StateFolder
 from host_agent.renewal import EARLIEST, LATEST, Life, install, life
 from wire import credential_files
@@ -182,6 +189,12 @@ def test_the_ca_key_can_be_encrypted(tmp_path: Path) -> None:
     passphrase.write_text("\n")
     with pytest.raises(ConfigError, match="is empty"):
         authorities.load(state, config)
+
+
+def test_an_authority_that_was_made_while_the_clock_was_ahead_is_valid_once_it_is_right() -> None:
+    made = new_authority(NOW + timedelta(days=300))
+    assert made.certificate.not_valid_before_utc < NOW
+    assert made.certificate.not_valid_after_utc == NOW + timedelta(days=300) + CA_LIFETIME
 
 
 def test_the_service_renews_its_own_certificate_when_two_thirds_are_over(tmp_path: Path) -> None:
