@@ -174,8 +174,10 @@ class CaRotation:
             del self._links[host]
             self._lacking.discard(host)
 
-    async def told(self, host: str, holds: Holds) -> None:
+    async def told(self, host: str, link: Link, holds: Holds) -> None:
         """Take note of what a host says it has."""
+        if self._links.get(host) is not link:
+            return  # it may have been enrolled anew since
         self._look_at(host, holds)
         await self._identities.holders.told(host, holds)
 

@@ -106,8 +106,8 @@ class Guard(Protocol):
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         """Take note of what a host says to a challenge."""
 
-    async def told(self, host: str, holds: Holds) -> None:
-        """Take note of what credentials a host says it has."""
+    async def told(self, host: str, link: Link, holds: Holds) -> None:
+        """Take note of what credentials a host says, on this connection, that it has."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class AgentConnection(FrameChannel):
         elif isinstance(message, Renew):
             self._begin_renewal(host, message)
         elif isinstance(message, Holds):
-            _in_background(self._guard.told(host, message))
+            _in_background(self._tell(host, message))
 
     def refuse(self, reason: str) -> None:
         """Tell the agent why it is not served, and close."""
@@ -269,6 +269,10 @@ class AgentConnection(FrameChannel):
         self.introduced.set()
         if self._certificate is not None:
             _in_background(self._guard.seen(self._certificate))
+
+    async def _tell(self, host: str, holds: Holds) -> None:
+        if self.is_open:  # else the host may have been cut off, and enrolled anew, since it said so
+            await self._guard.told(host, self, holds)
 
     def _begin_renewal(self, host: str, asked: Renew) -> None:
         if self._renewing is None or self._renewing.done():

@@ -150,9 +150,9 @@ class Trust:
         """Answer a request for a new certificate."""
         return await self.identities.renew(host, request)
 
-    async def told(self, host: str, holds: Holds) -> None:
+    async def told(self, host: str, link: Link, holds: Holds) -> None:
         """Take note of what credentials a host says it has."""
-        await self.rotation.told(host, holds)
+        await self.rotation.told(host, link, holds)
 
     def arrived(self, host: str, link: Link) -> None:
         """Take note of the connection of a host that was let in."""

@@ -88,7 +88,8 @@ class Gate:
     def answered(self, host: str, answer: ChallengeAnswer) -> None:
         self.answers.append(answer)
 
-    async def told(self, host: str, holds: Holds) -> None:
+    async def told(self, host: str, link: Link, holds: Holds) -> None:
+        assert link in self.links
         self.held.append(holds)
 
 

@@ -170,7 +170,7 @@ async def turned_back(nco: Nco) -> None:
 def come(nco: Nco, host: Host) -> None:
     host.online = True
     nco.rotation.arrived(host.name, host)
-    asyncio.run(nco.rotation.told(host.name, host.holds()))
+    asyncio.run(nco.rotation.told(host.name, host, host.holds()))
 
 
 class Rotations(RuleBasedStateMachine):
@@ -223,7 +223,7 @@ class Rotations(RuleBasedStateMachine):
         if answer.certificate and lost != "answer":
             install(self.nco, host, answer)
         if lost == "nothing":
-            asyncio.run(self.nco.rotation.told(host.name, host.holds()))
+            asyncio.run(self.nco.rotation.told(host.name, host, host.holds()))
         else:
             self.leave(host)
 
@@ -298,7 +298,7 @@ class Rotations(RuleBasedStateMachine):
                 if host.asked:
                     host.asked.clear()
                     install(self.nco, host, renewed(self.nco, host))
-                    asyncio.run(self.nco.rotation.told(host.name, host.holds()))
+                    asyncio.run(self.nco.rotation.told(host.name, host, host.holds()))
             self.all_can_come_back()
         assert self.nco.now.rotation is None
         assert not self.nco.state.ca_rotation.exists()
@@ -325,7 +325,7 @@ def play(nco: Nco, hosts: list[Host], *lost: str) -> None:
             if what != "answer":
                 install(nco, host, answer)
             if what == "nothing":
-                asyncio.run(nco.rotation.told(host.name, host.holds()))
+                asyncio.run(nco.rotation.told(host.name, host, host.holds()))
             else:
                 host.online = False
                 nco.rotation.left(host.name, host)
@@ -707,6 +707,19 @@ def test_hosts_that_were_not_asked_yet_come_first(
     for now in range(3):
         nco.rotation._ask(float(now))
     assert all(host.asked for host in hosts)
+
+
+def test_what_a_session_says_that_is_over_does_not_count(nco: Nco) -> None:
+    before = enrolled(nco, "h1")
+    come(nco, before)
+    old = Holds(authorities=["0" * 64], issuer="0" * 64)
+    anew = enrolled(nco, "h1")
+    nco.rotation.left("h1", before)
+    asyncio.run(nco.rotation.told("h1", before, old))
+    come(nco, anew)
+    asyncio.run(nco.rotation.told("h1", before, old))
+    assert nco.identities.holders.of("h1") == Held(anew.trusts, anew.issuer)
+    assert "h1" not in nco.rotation._lacking
 
 
 def test_a_new_ca_does_not_pass_for_the_old_one(tmp_path: Path) -> None:
