@@ -121,13 +121,14 @@ class Deployer:
         self.began(deployment)
 
     def vanish(self, state: IntentState, deployment: Deployment) -> None:
-        """Take a deployment out that has no hosts any more."""
+        """Take a deployment out that has no hosts any more; those that it held back go on."""
         for kept in (self._draining, self._moved, self._since):
             kept.pop(deployment.uid, None)
         self._confirmations.forget(deployment.uid)
         self.steered = True
         if state.deployments != [deployment]:
             self._cib.drop_deployment(state, deployment)
+            self._moved.update({one.uid: one for one in state.deployments})
             return
         self._note(state.name, Phase.GONE, "it has no hosts any more", None)
         deployment.phase = Phase.GONE
@@ -275,6 +276,8 @@ class Deployer:
             return False
         if now.connected and not now.answered and host in deployment.unconfirmed:
             return False  # nothing new: it is still to answer
+        if phase == Phase.REMOVE and host not in deployment.unconfirmed:
+            return False  # what was taken away is gone, wherever the host is now
         missing = obstacle(items, phase, now)
         did, does = host not in deployment.unconfirmed, missing is None
         if does and not did:

@@ -81,7 +81,8 @@ class Following:
         """Have what goes down go on without hosts that are left out: those go by themselves."""
         for one in [one for one in state.deployments if one.ends]:
             out = one.items.keys() & state.left_out.keys()
-            if one.phase == Phase.STOP_SEND and out and out != one.items.keys():
+            goes_alone = one.kind == "left" and out == one.items.keys()
+            if one.phase == Phase.STOP_SEND and out and not goes_alone:
                 ids = {item.id for host in out for item in one.items[host]}
                 self._membership.leave(state, one, ids, "left out", self._new_uid())
 

@@ -47,7 +47,9 @@ class Timed(Building):
 
     def _next_time(self) -> float | None:
         """Return when to look again, by the clock."""
-        return None if self._looked is None else self._looked + self._look_pause
+        if self._looked is None:
+            return self._clock() if self._follow else None
+        return self._looked + self._look_pause
 
     def _look(self) -> None:
         """Look at members that may have changed, rotations that are due, and hosts to cut off."""

@@ -17,12 +17,15 @@ def free_port() -> int:
     It is none of those that the kernel takes for connections: one of these may be gone before the
     server listens.
     """
-    end = int(RANGE.read_text(encoding="ascii").split()[0])
+    first, last = map(int, RANGE.read_text(encoding="ascii").split())
+    lowest, end = (LOWEST, first) if first > LOWEST else (last + 1, 65_536)
+    if lowest >= end:
+        raise OSError(f"{RANGE} leaves no port for servers: let it begin above {LOWEST}")
     for _ in range(TRIES):
-        port = LOWEST + secrets.randbelow(end - LOWEST)
+        port = lowest + secrets.randbelow(end - lowest)
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
         return port
-    raise OSError(f"none of {TRIES} ports between {LOWEST} and {end} is free")
+    raise OSError(f"none of {TRIES} ports between {lowest} and {end} is free")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from controller.errors import Refusal
 from controller.intent import Intent
 from controller.phases import Phase
-from controller.rotation import CUT_OFF_AFTER
+from controller.rotation import CUT_OFF_AFTER, in_transition
 from tests.unit.nco_kit import intent
 from tests.unit.nco_world import LINGER, World, each
 from tests.unit.test_nco_membership import BY_LABEL, CLIENTS, SERVERS, labelled, later
@@ -234,7 +234,13 @@ def test_all_is_understood_and_in_the_end_as_it_is_meant(
         for name in INTENTS:
             assert sent(world, name) == meant(world, name), name
             state = world.cib.intent(name)
-            if state is not None and state.phase == Phase.ACTIVE:
+            if state is None:
+                continue
+            up = any(not one.goes_down for one in state.deployments)
+            if up and state.active and not state.revoked:
+                assert state.phase == Phase.ACTIVE
+                assert not in_transition(state)
+            if state.phase == Phase.ACTIVE:
                 assert world.nco.waiting(state) == {}
                 there = {
                     c.module
