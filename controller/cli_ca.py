@@ -66,7 +66,11 @@ def rotate(
         ),
     ] = False,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Turn back; no host loses its way back by that.")
+        bool,
+        typer.Option(
+            "--abort",
+            help="Turn back; no host loses its way back by that. Not once the old CA is gone.",
+        ),
     ] = False,
     state: State = None,
     json: Json = False,
@@ -78,7 +82,8 @@ def rotate(
     First all hosts learn to trust a new CA; then the NCO and they get certificates of it; then the
     old one, and its key, go. Each step waits until every host that is enrolled and not revoked
     has confirmed: a host that is away delays it (nco host revoke takes one out that never comes
-    back). With --finish it does not wait: hosts that are named have to enrol anew.
+    back). With --finish it does not wait: hosts that are named have to enrol anew. --abort helps
+    them as long as there are two CAs; once the old one is gone there is no way back to it.
     """
     if finish and abort:
         raise CommandError("--finish goes on, --abort goes back: say one of them")
