@@ -336,6 +336,4 @@ class CaRotation:
                 f"which hosts `nco host add` has added cannot be read ({error}): let the user of "
                 f"the service read {self._state.hosts_added} and what is in it"
             ) from error
-        for certificate in added:
-            if self._identities.refusal(certificate) is None:
-                await self._identities.seen(certificate)
+        await asyncio.gather(*map(self._identities.seen, added))  # stored all together

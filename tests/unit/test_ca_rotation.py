@@ -722,6 +722,15 @@ def test_what_a_session_says_that_is_over_does_not_count(nco: Nco) -> None:
     assert "h1" not in nco.rotation._lacking
 
 
+def test_hosts_that_were_added_are_stored_all_together(nco: Nco, tmp_path: Path) -> None:
+    for number in range(30):
+        ca.issue_host(nco.state, f"h{number}", tmp_path / f"h{number}")
+    before = nco.database.commits[0]
+    asyncio.run(nco.rotation.begin())
+    assert nco.database.commits[0] - before < 10
+    assert len(nco.rotation.missing()) == 30
+
+
 def test_a_new_ca_does_not_pass_for_the_old_one(tmp_path: Path) -> None:
     state = made(tmp_path)
     spread = begun(state)
