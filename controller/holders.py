@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controller.authorities import Authorities
@@ -97,6 +97,11 @@ class Holders:
         if not self._storing:
             await self._store()
 
+    def forget(self, host: str) -> None:
+        """Take note that what is known of a host was removed from the CIB."""
+        self._held.pop(host, None)
+        self._unstored.pop(host, None)
+
     async def _store(self) -> None:
         """Store what is new, all together: ten thousand hosts may come at once."""
         self._storing = True
@@ -122,6 +127,11 @@ class Holders:
         self._held[host] = after
         self._unstored.pop(host, None)
         return after
+
+
+def remove(session: Session, host: str) -> None:
+    """Remove what a host has, in the transaction that is under way."""
+    session.execute(delete(HolderRow).where(HolderRow.host == host))
 
 
 def store(session: Session, held: Mapping[str, Held]) -> None:

@@ -24,7 +24,7 @@ from controller.authorities import Authorities
 from controller.certificates import CLIENT, Authority, RequestError, pem, requested_key
 from controller.database import Base, Database
 from controller.errors import Conflict, NotFound, Refusal, listed
-from controller.holders import Holders, store
+from controller.holders import Holders, remove, store
 from controller.tokens import has_enrol_token, void_enrol_tokens
 from wire.identity import PeerCertificate
 from wire.messages import Renewed
@@ -223,8 +223,10 @@ class Identities:
                 raise self._unknown(host)
             revoke_all(session, host, now)
             void_enrol_tokens(session, host)
+            remove(session, host)
 
         await self._database.submit(change)
+        self.holders.forget(host)
         return self.revoked(host, now)
 
     def _unknown(self, host: str) -> NotFound:

@@ -731,6 +731,19 @@ def test_hosts_that_were_added_are_stored_all_together(nco: Nco, tmp_path: Path)
     assert len(nco.rotation.missing()) == 30
 
 
+def test_what_a_host_had_that_was_revoked_says_nothing_of_the_next_of_its_name(
+    nco: Nco, tmp_path: Path
+) -> None:
+    host = enrolled(nco, "h1")
+    come(nco, host)
+    asyncio.run(nco.identities.revoke("h1"))
+    again = Nco(nco.state)
+    for one in (nco, again):
+        assert not one.identities.holders.is_known("h1")
+        assert one.identities.holders.of("h1") == Held()
+    again.close()
+
+
 def test_a_new_ca_does_not_pass_for_the_old_one(tmp_path: Path) -> None:
     state = made(tmp_path)
     spread = begun(state)
