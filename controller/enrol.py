@@ -93,7 +93,8 @@ class Enrolment:
 
         Raises EnrolmentRefused, RequestError, Refusal.
         """
-        if self._identities.is_switching or trusted.id != self.authority.id:
+        identities = self._identities
+        if identities.is_switching or identities.is_unsure or trusted.id != self.authority.id:
             raise Unavailable("its CA is being replaced")
         self._identities.enrolling += 1
         try:

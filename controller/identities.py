@@ -100,6 +100,8 @@ class Identities:
         """Hosts that enrol at this moment: they trust the authority that issues, and no other."""
         self.is_switching = False
         """Whether another authority is about to issue: nobody enrols meanwhile."""
+        self.is_unsure = False
+        """Whether the disk may have other authorities than these: nobody enrols meanwhile."""
         self._database = database
         self._validity = validity
         self._clock = clock

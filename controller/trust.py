@@ -7,7 +7,6 @@ for everything about who belongs to the network.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -230,6 +229,8 @@ class Trust:
             await asyncio.sleep(min(max(left, 0.0), RETRY_SECONDS))  # clocks jump: look often
             try:
                 async with self._files:
+                    if self.identities.is_unsure:
+                        await self._restore()
                     self._due = await asyncio.to_thread(self._renew_own, self._signing)
                     for context in (self.control_context, self.open_context):
                         _use(context, self._state.credentials)
@@ -246,18 +247,30 @@ class Trust:
 
         Raises ConfigError, IdentityError and OSError, and has changed nothing in memory then.
         """
-        before = self.identities.authorities
         async with self._files:
             try:
                 self._due = await asyncio.to_thread(self._make_so, changed)
                 context = await asyncio.to_thread(self._state.credentials.server_context)
                 _use(self.open_context, self._state.credentials)
             except (ConfigError, IdentityError, OSError):
-                with contextlib.suppress(ConfigError, IdentityError, OSError):
-                    await asyncio.to_thread(self._make_so, before)
+                await self._restore()
                 raise
             self.control_context = context
             self.identities.authorities = changed
+            self.identities.is_unsure = False
+
+    async def _restore(self) -> None:
+        """Have the disk say what is in force; as long as it may not, nobody enrols.
+
+        Who did would trust that alone, and a service that is started again believes the disk.
+        """
+        self.identities.is_unsure = True
+        try:
+            self._due = await asyncio.to_thread(self._make_so, self.identities.authorities)
+        except (ConfigError, IdentityError, OSError) as error:
+            log.error("the disk may have another CA than is in force; nobody enrols: %s", error)
+        else:
+            self.identities.is_unsure = False
 
     def _make_so(self, changed: Authorities) -> datetime:
         """Have the disk be so; return when the service's own certificate is due."""
