@@ -12,6 +12,7 @@ import pytest
 
 from controller import ca
 from controller.config import NcoConfig, StateFolder
+from controller.control import AgentConnection
 from tests.unit.control_kit import Peer, World, in_world
 from wire.identity import NCO_NAME, Credentials
 from wire.messages import ChallengeAnswer, Holds, Renew, dump
@@ -124,5 +125,20 @@ def test_renewals_and_answers_reach_the_guard(tmp_path: Path) -> None:
         assert [held.issuer for held in world.gate.held] == [None]
         assert [answer.nonce for answer in world.gate.answers] == [b"n" * 16]
         assert world.gate.seen_hosts == ["h1"]
+
+    in_world(tmp_path, test)
+
+
+def test_what_was_said_on_a_connection_that_was_cut_is_not_passed_on(tmp_path: Path) -> None:
+    """Its host may have been enrolled anew: that is why it was cut."""
+
+    async def test(world: World) -> None:
+        await world.agent()
+        (connection,) = world.gate.links
+        assert isinstance(connection, AgentConnection)
+        connection._take("h1", Holds(authorities=["0" * 64]))
+        assert world.server.cut("h1", "enrolled anew")
+        await world.still_serves()
+        assert world.gate.held == []
 
     in_world(tmp_path, test)
