@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Application:
         self.socket.settimeout(PATIENCE)
         self.socket.connect(str(service.state.switches_socket))
         self._reader = FrameReader()
+        self._read: deque[Any] = deque()
 
     def __enter__(self) -> Application:
         return self
@@ -54,12 +56,13 @@ class Application:
 
     def steering(self) -> Steering | None:
         """Return the next message, None at the end."""
-        while data := self.socket.recv(65536):
-            for value in self._reader.feed(data):
-                message = parse(FROM_SERVICE, value)
-                assert isinstance(message, Steering)
-                return message
-        return None
+        while not self._read and (data := self.socket.recv(65536)):
+            self._read += self._reader.feed(data)
+        if not self._read:
+            return None
+        message = parse(FROM_SERVICE, self._read.popleft())
+        assert isinstance(message, Steering)
+        return message
 
 
 @pytest.fixture(scope="module")
