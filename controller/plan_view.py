@@ -56,7 +56,7 @@ def security_words(intent: Intent) -> str:
         return "not challenged"
     then = "revoked on both ends"
     if intent.security.on_failure == "quarantine":
-        then += ", and the host is to be quarantined"
+        then += " (to be quarantined by switches, too: not built yet)"
     return f"challenged every {written(every)}; where the answer is wrong or missing: {then}"
 
 
