@@ -60,17 +60,19 @@ static void kill_workers(void)
 
 static void summarize(void)
 {
-	uint64_t connections = 0, datagrams = 0, bytes = 0;
+	uint64_t connections = 0, datagrams = 0, bytes = 0, short_reads = 0;
 
 	for (int i = 0; i < SLOTS; i++) {
 		connections += shared->slots[i].connections;
 		datagrams += shared->slots[i].datagrams;
 		bytes += shared->slots[i].bytes;
+		short_reads += shared->slots[i].short_reads;
 	}
 	printf("stress connections=%lu bytes=%lu restored=%lu datagrams=%lu applies=%lu kills=%lu "
-	       "ended_by_kill=%lu ended_on_purpose=%lu ended_at_deadline=%lu\n",
+	       "ended_by_kill=%lu ended_on_purpose=%lu ended_at_deadline=%lu short_reads=%lu\n",
 	       connections, bytes, sets_restored(), datagrams, sets_applied(), kills,
-	       shared->resets[BY_KILL], shared->resets[BY_PURPOSE], shared->resets[BY_DEADLINE]);
+	       shared->resets[BY_KILL], shared->resets[BY_PURPOSE], shared->resets[BY_DEADLINE],
+	       short_reads);
 }
 
 static _Noreturn void conclude(void)

@@ -182,8 +182,10 @@ static ssize_t recv_peeked(struct direction *direction, char *buffer, size_t siz
 	check(direction, buffer, peeked, 2);
 	memset(buffer, 0, peeked);
 	got = recv(direction->fd, buffer, peeked, MSG_DONTWAIT);
-	if (got != peeked)
+	if (got <= 0 || got > peeked)
 		failed("%zd bytes were peeked at, %zd received", peeked, got);
+	if (got < peeked)
+		__atomic_add_fetch(&direction->slot->short_reads, 1, __ATOMIC_RELAXED);
 	return got;
 }
 
