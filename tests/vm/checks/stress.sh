@@ -2,7 +2,7 @@
 for name in l45 l45_stream_tag l45_stream_xor l45_rate_limit l45_dns_app_tag; do
 	insmod "/run/vm/$name.ko"
 done
-"$PROGRAMS/stress" "${STRESS_SECONDS:-30}" "${SEED:-1}"
+"$PROGRAMS/stress" "${STRESS_SECONDS:-15}" "${SEED:-1}"
 "$PROGRAMS/l45-set" list
 rmmod l45_stream_tag l45_stream_xor l45_rate_limit l45_dns_app_tag
 rmmod l45

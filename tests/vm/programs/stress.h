@@ -45,7 +45,7 @@ struct slot {
 	uint64_t opened;     /* ns; also when the connection began that is used now */
 	uint64_t connections, datagrams;
 	uint64_t bytes;
-	uint64_t short_reads;	 /* that gave less than a peek had shown: the rest came later */
+	uint64_t short_reads;	 /* that gave less than was announced: the rest came later */
 	char step[2][STEP_SIZE]; /* of each end */
 };
 

@@ -224,8 +224,10 @@ static ssize_t recv_counted(struct direction *direction, char *buffer, size_t si
 		return plain_recv(direction, buffer, size);
 	size = at_most(count, size);
 	got = recv(direction->fd, buffer, size, MSG_DONTWAIT);
-	if (got >= 0 && (size_t)got != size)
+	if (!got || (got > 0 && (size_t)got > size))
 		failed("FIONREAD said %d, recv of %zu gave %zd", count, size, got);
+	if (got > 0 && (size_t)got < size)
+		__atomic_add_fetch(&direction->slot->short_reads, 1, __ATOMIC_RELAXED);
 	return got;
 }
 
