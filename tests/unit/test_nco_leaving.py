@@ -50,6 +50,17 @@ def modules(world: World, *names: str) -> set[str]:
     return {c.module for name in names for c in world.hosts[name].applied.values()}
 
 
+def two_waves_of_a_rotation(world: World) -> None:
+    """Have M2 understood and sent everywhere; M1 is to stop."""
+    world.nco.rotate("one", "other")
+    world.settle()
+    world.build()
+    for _ in range(2):
+        world.settle()
+        for name in EVERYBODY:
+            world.answer(name)
+
+
 @pytest.mark.parametrize("host", ["h2", "dns2"])
 @pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.RECEIVE, Phase.SEND])
 def test_a_wave_does_not_wait_for_who_leaves_before_he_confirms(
@@ -154,13 +165,7 @@ def test_a_sender_that_is_away_is_understood_until_it_is_back_or_forgotten(world
 
 
 def test_the_next_rotation_does_not_wait_for_a_removal_that_is_owed(world: World) -> None:
-    world.nco.rotate("one", "other")
-    world.settle()
-    world.build()
-    for _ in range(2):
-        world.settle()
-        for name in EVERYBODY:
-            world.answer(name)
+    two_waves_of_a_rotation(world)
     world.settle()
     away(world, "dns2")
     later(world)
@@ -227,13 +232,7 @@ def test_it_is_looked_again_when_the_while_is_over(world: World) -> None:
 
 def rotated(world: World, silent: str) -> None:
     """Have M2 everywhere, and M1 wait for one host to stop."""
-    world.nco.rotate("one", "other")
-    world.settle()
-    world.build()
-    for _ in range(2):
-        world.settle()
-        for name in EVERYBODY:
-            world.answer(name)
+    two_waves_of_a_rotation(world)
     others_answer(world, silent)
     assert [one.phase for one in the(world).deployments] == [Phase.STOP_SEND, Phase.ACTIVE]
 
